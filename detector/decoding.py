@@ -1,0 +1,82 @@
+"""PNG and JPEG files to arrays: one decoder for calibration, embedded use and serving.
+
+A threshold holds for the pixels it was measured on, so nothing is adjusted silently: an image has
+the bundle's size and colours, or is refused, unless the bundle declares otherwise.
+"""
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from detector.errors import InputError
+from detector.inputspec import InputSpec
+
+MAX_PIXELS: Final = 4096 * 4096
+_FORMATS: Final = ("PNG", "JPEG")
+_MODES: Final = {1: "L", 3: "RGB"}
+
+
+def decode_image(
+    content: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS, where: str = "image"
+) -> NDArray[np.uint8]:
+    """Decodes one PNG or JPEG.
+
+    Args:
+        content: The file.
+        spec: What the bundle takes: size, colours, whether to resize or to turn grey into RGB.
+        max_pixels: Larger images are refused before they are decoded.
+        where: How a message names the image.
+
+    Returns:
+        (C, H, W) uint8, EXIF orientation applied.
+
+    Raises:
+        InputError: Not a PNG or JPEG, damaged, too large, not 8 bits of grey or RGB, or another
+            size than the bundle's.
+    """
+    channels, height, width = spec.shape
+    if channels not in _MODES:
+        raise InputError(f"{where}: expected a tensor, since no image file has {channels} channels, found a file")
+    image = _in_mode(_open(content, max_pixels, where), _MODES[channels], spec, where)
+    if image.size != (width, height):
+        if not spec.resize:
+            raise InputError(f"{where}: expected {width} x {height} pixels, found {image.width} x {image.height}")
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _open(content: bytes, max_pixels: int, where: str) -> Image.Image:
+    """A decoded image, its size bounded before the decoding."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        size = image.size
+        # Pillow reads 16 bits a channel as 8 and says so here only, as in "RGB;16B".
+        packed = str(image.tile[0][3]) if image.format == "PNG" else ""
+        if size[0] * size[1] <= max_pixels and ";" not in packed:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{where}: expected at most {max_pixels} pixels, found more ({error})") from None
+    except Exception as error:  # noqa: BLE001  a decoder's errors on hostile bytes have no common class
+        kind = type(error).__name__
+        raise InputError(
+            f"{where}: expected a PNG or JPEG, found {len(content)} bytes that are none ({kind})"
+        ) from None
+    if ";" in packed:
+        raise InputError(f"{where}: expected 8 bits a channel, found {packed}")
+    raise InputError(f"{where}: expected at most {max_pixels} pixels, found {size[0]} x {size[1]}")
+
+
+def _in_mode(image: Image.Image, mode: str, spec: InputSpec, where: str) -> Image.Image:
+    """The image in the bundle's colours, or an error; only grey to RGB is ever converted."""
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode == "L" and mode == "RGB" and spec.grey_to_rgb and "transparency" not in image.info:
+        return image.convert("RGB")
+    names = {"L": "8-bit grey", "RGB": "8-bit RGB"}
+    found = names.get(image.mode, f"mode {image.mode}") + (" with transparency" if "transparency" in image.info else "")
+    raise InputError(f"{where}: expected {names[mode]}, found {found}")

@@ -1,0 +1,115 @@
+"""The detector: a bundle on a device, answering with verdicts. Needs neither torch nor gRPC."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.bundle import Bundle
+from detector.device import ExecutionPath
+from detector.diversity import log_diversity
+from detector.ensemble import Ensemble
+from detector.imageset import Images
+from detector.prediction import Floats, check_logits, member_probabilities
+from detector.scores import SCORES
+from detector.verdicts import Verdicts
+
+_CHUNK: Final = 64  # images a run: bounds memory, and costs nothing on a CPU
+
+
+class Detector:
+    """A bundle, opened and ready.
+
+    Attributes:
+        bundle: What is served.
+        execution_path: Where and how it runs.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._ensemble = Ensemble(bundle.members, device=device, threads=threads)
+        calibration = bundle.calibration
+        self._clean_scores: Floats | None = None
+        if calibration is not None:
+            self._clean_scores = np.array(calibration.clean_scores)
+        if bundle.probes is not None and calibration is not None:
+            bundle.probes.check(self, calibration)
+
+    @classmethod
+    def open(cls, path: Path | str, *, device: str = "auto", threads: int | None = None) -> "Detector":
+        """Opens a bundle on a device.
+
+        Args:
+            path: The bundle's folder.
+            device: `auto`, `cpu`, `cuda` or `cuda:INDEX`. Only `auto` falls back to the CPU.
+            threads: CPU threads; by default the cores this process may use.
+
+        Raises:
+            BundleError: The bundle is damaged or refused.
+            CalibrationError: Its calibration belongs to other members, or does not hold on this
+                device.
+            DeviceError: The device is not there.
+        """
+        return cls(Bundle.open(Path(path)), device=device, threads=threads)
+
+    @property
+    def execution_path(self) -> ExecutionPath:
+        """Where and how the members run."""
+        return self._ensemble.execution_path
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """Runs the members once on images that have been checked: (N, C, H, W) to (N, K, L)."""
+        return self._ensemble.logits(images)
+
+    def judge(self, logits: NDArray[np.floating[Any]], *, members: bool = False) -> Verdicts:
+        """Turns logits into verdicts; each image is judged by itself.
+
+        Args:
+            logits: (N, K, L) float32 or float64.
+            members: Whether to return each member's probabilities too.
+
+        Raises:
+            InputError: Logits that are not finite: never a verdict.
+        """
+        each = member_probabilities(check_logits(logits))
+        probabilities = each.mean(axis=1)
+        labels = probabilities.argmax(axis=1)
+        diversity = log_diversity(logits, labels)
+        calibration = self.bundle.calibration
+        score: Floats = diversity
+        p_values: Floats | None = None
+        adversarial: NDArray[np.bool_] | None = None
+        if calibration is not None and self._clean_scores is not None:
+            if calibration.score != "log_diversity":
+                score = SCORES[calibration.score](logits, labels)
+            # Clean scores at least as suspicious, the image itself counted in.
+            below = np.searchsorted(self._clean_scores, score, side="right")
+            p_values = np.divide(1 + below, 1 + len(self._clean_scores), dtype=np.float64)
+            adversarial = score < calibration.threshold
+        return Verdicts(
+            labels=labels,
+            class_names=tuple(self.bundle.labels[label] for label in labels),
+            probabilities=probabilities,
+            log_diversity=diversity,
+            score=score,
+            p_values=p_values,
+            adversarial=adversarial,
+            member_probabilities=each if members else None,
+        )
+
+    def classify(self, images: Any, *, members: bool = False) -> Verdicts:
+        """Classifies images and says which look adversarial.
+
+        Args:
+            images: (N, C, H, W), uint8 or float32 in [0, 1].
+            members: Whether to return each member's probabilities too.
+
+        Raises:
+            InputError: Images that do not fit the bundle; or a member answered with NaN.
+        """
+        checked = self.bundle.input.check(images)
+        starts = range(0, len(checked), _CHUNK)
+        # Checked as a whole, so that a message counts images from the first.
+        logits = check_logits(np.concatenate([self.logits(checked[start : start + _CHUNK]) for start in starts]))
+        return Verdicts.concatenate([self.judge(logits[start : start + _CHUNK], members=members) for start in starts])

@@ -1,0 +1,78 @@
+"""JSON documents that carry their own digest: `bundle.json` and `calibration.json`.
+
+The digest is the SHA-256 of the file's very bytes with the digest itself left empty, so that a
+change of any byte, even of white space, is found. It finds corruption and mix-ups; it is no
+signature, and whoever can write the file can make a new one.
+
+Infinity is written as the string "-Infinity", since JSON has no number for it.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from detector.errors import BundleError, LedgateError
+from detector.files import read_file, write_bytes
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class Record(BaseModel):
+    """A frozen part of a document; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Document(Record):
+    """A frozen JSON document with its own digest. `digest` stays the last field."""
+
+    error: ClassVar[type[LedgateError]] = BundleError
+
+    def sealed(self) -> tuple[Self, bytes]:
+        """Returns the document with its digest, and the bytes to write."""
+        blank = self.model_copy(update={"digest": ""}).model_dump_json(indent=2).encode() + b"\n"
+        digest = sha256(blank)
+        return self.model_copy(update={"digest": digest}), _with_digest(blank, "", digest)
+
+    def save(self, path: Path) -> Self:
+        """Seals and writes the document, whole or not at all; returns it with its digest."""
+        document, content = self.sealed()
+        write_bytes(path, content)
+        return document
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a document and checks its digest.
+
+        Raises:
+            BundleError: (or the class's own error) no such file, not this kind of document, or
+                content that does not match its digest.
+        """
+        content = read_file(path, lambda found: cls.error(f"{path}: {found}"))
+        try:
+            document = cls.model_validate_json(content)
+        except ValidationError as error:
+            raise cls.error(f"{path}: {_first(error)}") from None
+        claimed: str = getattr(document, "digest", "")
+        if not claimed or sha256(_with_digest(content, claimed, "")) != claimed:
+            raise cls.error(f"{path}: the content does not match its digest; the file was damaged or edited")
+        return document
+
+
+def _with_digest(content: bytes, old: str, new: str) -> bytes:
+    """The document's bytes with another digest; it is the last field, so the last occurrence counts."""
+    head, found, tail = content.rpartition(f'"digest": "{old}"'.encode())
+    return head + f'"digest": "{new}"'.encode() + tail if found else b""
+
+
+def _first(error: ValidationError) -> str:
+    """The first fault of a validation, as field, expected and found."""
+    fault: Any = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "content"
+    found = repr(fault["input"])
+    return f"{field}: {fault['msg']}, found {found if len(found) < 80 else found[:77] + '...'}"

@@ -1,0 +1,161 @@
+"""Images in a file: `images.npz`, the form in which commands hand them to each other.
+
+Holds `images` (N, C, H, W), uint8 or float32 in [0, 1]; and where known `labels` (N,) int64 and
+`source_index` (N,) int64, the row of its data set an image came from. Attacks add `clean`,
+`clean_correct`, `success` and their parameters. Read with pickles forbidden.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import InputError
+from detector.files import replacing
+from detector.prediction import Ints
+
+Images = NDArray[np.uint8] | NDArray[np.float32]
+
+
+def as_floats(images: Images) -> NDArray[np.float32]:
+    """uint8 to float32 in [0, 1], and float32 as it is: the one place where a pixel becomes a number."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return np.asarray(images, dtype=np.float32)
+
+
+def check_images(images: Any, where: str = "images") -> Images:
+    """Returns images as a (N, C, H, W) array of uint8, or of float32 within [0, 1].
+
+    Raises:
+        InputError: Another shape or dtype, no images, NaN or infinity, or a value outside [0, 1].
+            Names the first bad image.
+    """
+    array = np.asarray(images)
+    if array.ndim != 4:
+        raise InputError(f"{where}: expected shape (N, C, H, W), found {array.shape}")
+    if array.dtype not in (np.uint8, np.float32):
+        raise InputError(f"{where}: expected uint8 or float32, found {array.dtype}")
+    if len(array) == 0:
+        raise InputError(f"{where}: expected at least one image, found none")
+    if array.dtype == np.float32:
+        # One pass: NaN fails both comparisons.
+        inside = (array >= 0) & (array <= 1)
+        if not inside.all():
+            first = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
+            value = array[first][~inside[first]][0]
+            raise InputError(f"{where}[{first}]: expected values in [0, 1], found {value}")
+    return array
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images with what is known about them.
+
+    Attributes:
+        images: (N, C, H, W), uint8 or float32 in [0, 1].
+        labels: (N,) int64, or None.
+        source_index: (N,) int64, the row of its data set each image came from, or None.
+        clean: For attacked images, the (N, C, H, W) inputs the attack started from.
+        clean_correct: For attacked images, (N,) bool: the clean input was classified right.
+        success: For attacked images, (N,) bool: right before the attack and wrong after it.
+        info: What made the file, as JSON: for attacked images `{"attack": {...}, ...}`.
+    """
+
+    images: Images
+    labels: Ints | None = None
+    source_index: Ints | None = None
+    clean: Images | None = None
+    clean_correct: NDArray[np.bool_] | None = None
+    success: NDArray[np.bool_] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        check_images(self.images)
+        count = len(self.images)
+        for name in ("labels", "source_index"):
+            value = getattr(self, name)
+            if value is not None and (value.shape != (count,) or not np.issubdtype(value.dtype, np.integer)):
+                raise InputError(f"{name}: expected ({count},) integers, found {value.shape} {value.dtype}")
+        for name in ("clean_correct", "success"):
+            value = getattr(self, name)
+            if value is not None and (value.shape != (count,) or value.dtype != np.bool_):
+                raise InputError(f"{name}: expected ({count},) booleans, found {value.shape} {value.dtype}")
+        if self.clean is not None:
+            check_images(self.clean, "clean")
+            if self.clean.shape != self.images.shape:
+                raise InputError(f"clean: expected shape {self.images.shape}, found {self.clean.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def attack(self) -> str | None:
+        """Name of the attack that made the images, for example `pgd10-0.1`; None where none is recorded."""
+        attack = self.info.get("attack")
+        return str(attack["name"]) if isinstance(attack, Mapping) and "name" in attack else None
+
+    def only(self, mask: NDArray[np.bool_]) -> "ImageSet":
+        """The images of a mask (N,) that has at least one True, with all that is known about them."""
+        arrays = {name: value[mask] for name in _ARRAYS if (value := getattr(self, name)) is not None}
+        return ImageSet(**arrays, info=self.info)
+
+    @classmethod
+    def load(cls, path: Path) -> "ImageSet":
+        """Reads an `images.npz`.
+
+        Raises:
+            InputError: Not such a file, or content that does not fit; names the file and the array.
+        """
+        arrays = _read(path)
+        if "images" not in arrays:
+            raise InputError(f"{path}: expected an array 'images', found {', '.join(sorted(arrays)) or 'none'}")
+        info = arrays.pop("info", None)
+        known = {name: arrays[name] for name in _ARRAYS if name in arrays}
+        try:
+            return cls(**known, info={} if info is None else _parse(info))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Writes an `images.npz`, whole or not at all."""
+        arrays = {name: value for name in _ARRAYS if (value := getattr(self, name)) is not None}
+        if self.info:
+            arrays["info"] = np.array(json.dumps(self.info, sort_keys=True))
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+_ARRAYS = ("images", "labels", "source_index", "clean", "clean_correct", "success")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Every array of an npz file that we know, pickles forbidden."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            with loaded as file:
+                return {name: file[name] for name in file.files if name in (*_ARRAYS, "info")}
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected an images .npz, found no file") from None
+    except Exception as error:  # noqa: BLE001  zipfile, zlib and numpy have no common class for damaged archives
+        raise InputError(f"{path}: expected an .npz archive of plain arrays, found none ({error})") from None
+    raise InputError(f"{path}: expected an .npz archive, found a single array")
+
+
+def _parse(info: NDArray[Any]) -> dict[str, Any]:
+    """The JSON of `info`."""
+    try:
+        value = json.loads(str(info))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"info: expected JSON, found {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"info: expected a JSON object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,118 @@
+"""Probes: a few calibration images with their scores, to recognise a changed execution path.
+
+A threshold means nothing in other arithmetic. Whoever opens a calibrated bundle runs the probes
+first: the scores must come out as recorded, within a tolerance, and every flag the same.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.calibration import Calibration
+from detector.device import ExecutionPath
+from detector.errors import CalibrationError, InputError
+from detector.files import replacing
+from detector.imageset import Images
+from detector.prediction import Floats
+from detector.verdicts import Verdicts
+
+FILE: Final = "probes.npz"
+COUNT: Final = 32
+# Other CPUs and batch sizes move logits by about 1e-6, TF32 by 1e-3 and the score by up to 0.025.
+TOLERANCE: Final = 1e-3
+
+
+class Judge(Protocol):
+    """What runs probes: a detector."""
+
+    @property
+    def execution_path(self) -> ExecutionPath:
+        """Where and how its members run."""
+
+    def classify(self, images: Any) -> Verdicts:
+        """Classifies images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Probe images with what they gave when the calibration was made.
+
+    Attributes:
+        images: (P, C, H, W).
+        logits: (P, K, L) float32.
+        scores: (P,) float64.
+    """
+
+    images: Images
+    logits: NDArray[np.float32]
+    scores: Floats
+
+    @classmethod
+    def choose(cls, images: Images, logits: NDArray[np.float32], scores: Floats, threshold: float) -> "Probes":
+        """Images at evenly spaced ranks of the score.
+
+        None lies so near the threshold that its flag is a matter of rounding.
+        """
+        order = np.argsort(scores, kind="stable")
+        order = order[~_close(scores[order], np.full(len(order), threshold), TOLERANCE)]
+        chosen = order[np.unique(np.linspace(0, len(order) - 1, COUNT).round().astype(int))] if len(order) else order
+        return cls(images=images[chosen], logits=logits[chosen], scores=scores[chosen])
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> "Probes":
+        """Reads the content of `probes.npz`, whose digest has been checked."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                probes = cls(images=file["images"], logits=file["logits"], scores=file["scores"])
+        except Exception as error:  # noqa: BLE001  zipfile, zlib and numpy have no common class for damaged archives
+            raise CalibrationError(f"{path}: expected probes, found none ({error})") from None
+        shape = probes.scores.shape
+        if len(shape) != 1 or probes.scores.dtype != np.float64 or probes.images.shape[:1] != shape:
+            raise CalibrationError(
+                f"{path}: expected one float64 score for each image, found {shape} {probes.scores.dtype} "
+                f"for {probes.images.shape}"
+            )
+        return probes
+
+    def save(self, path: Path) -> None:
+        """Writes `probes.npz`, whole or not at all."""
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, images=self.images, logits=self.logits, scores=self.scores)
+
+    def check(self, judge: Judge, calibration: Calibration) -> None:
+        """Raises CalibrationError unless the probes' scores and flags come out as recorded."""
+        if len(self.images) == 0:
+            if judge.execution_path != calibration.execution_path:
+                raise CalibrationError(self._refusal(judge, calibration, "it has no probes to compare"))
+            return
+        try:
+            verdicts = judge.classify(self.images)
+        except InputError as error:
+            raise CalibrationError(self._refusal(judge, calibration, str(error))) from None
+        assert verdicts.score is not None
+        flags = (verdicts.score < calibration.threshold) != (self.scores < calibration.threshold)
+        moved = ~_close(verdicts.score, self.scores, calibration.probes.tolerance) | flags
+        if moved.any():
+            worst = int(np.flatnonzero(moved)[0])
+            found = f"{int(moved.sum())} of {len(moved)} probes moved, one from {self.scores[worst]:.6g}"
+            raise CalibrationError(self._refusal(judge, calibration, f"{found} to {verdicts.score[worst]:.6g}"))
+
+    @staticmethod
+    def _refusal(judge: Judge, calibration: Calibration, reason: str) -> str:
+        """The message with what to do."""
+        return (
+            f"calibration: made on {calibration.execution_path}, does not hold on {judge.execution_path}: {reason}; "
+            "calibrate on this device: ledgate calibrate BUNDLE --device ... --clean ... --adversarial ..."
+        )
+
+
+def _close(found: Floats, recorded: Floats, tolerance: float) -> NDArray[np.bool_]:
+    """Equal within a tolerance relative to max(1, |recorded|); infinities equal themselves only."""
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - recorded) <= tolerance * np.maximum(1.0, np.abs(recorded))
+    finite = np.isfinite(found) & np.isfinite(recorded)
+    return np.where(finite, near, found == recorded)

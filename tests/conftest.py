@@ -1,0 +1,93 @@
+"""Small real ONNX members and bundles, made in milliseconds and without torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from detector.bundle import Bundle, write_bundle
+from detector.imageset import ImageSet
+
+SHAPE = (1, 8, 8)
+CLASSES = 10
+MEMBERS = 3
+
+Nodes = list[Any]
+
+
+def linear_weights(seed: int, *, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES) -> NDArray[np.float32]:
+    """Weights of a linear member: (C * H * W, L)."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(int(np.prod(shape)), classes)) * 2 / np.sqrt(np.prod(shape))).astype(np.float32)
+
+
+def make_model(
+    seed: int = 0,
+    *,
+    shape: tuple[Any, ...] = SHAPE,
+    classes: int = CLASSES,
+    batch: Any = "batch",
+    input_name: str = "images",
+    output_name: str = "logits",
+    tail: Nodes | None = None,
+    weights: NDArray[np.float32] | None = None,
+    opset: int = 17,
+    dtype: int = onnx.TensorProto.FLOAT,
+) -> Any:
+    """A linear classifier as an ONNX model; `tail` nodes go from 'scores' to the output."""
+    matrix = linear_weights(seed, shape=shape, classes=classes) if weights is None else weights
+    first = "scores" if tail else output_name
+    nodes = [
+        helper.make_node("Flatten", [input_name], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], [first]),
+        *(tail or []),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info(input_name, dtype, [batch, *shape])],
+        [helper.make_tensor_value_info(output_name, onnx.TensorProto.FLOAT, [batch, classes])],
+        [numpy_helper.from_array(matrix, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def make_members(count: int = MEMBERS, **options: Any) -> list[bytes]:
+    """Serialized members of different weights."""
+    return [make_model(seed, **options).SerializeToString() for seed in range(count)]
+
+
+def make_images(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
+    """Uniform noise: (N, C, H, W) float32."""
+    return np.random.default_rng(seed).random((count, *shape), dtype=np.float32)
+
+
+@pytest.fixture
+def members() -> list[bytes]:
+    """Three linear members."""
+    return make_members()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, members: list[bytes]) -> Bundle:
+    """A bundle of three linear members, not calibrated."""
+    labels = [f"class {index}" for index in range(CLASSES)]
+    return write_bundle(tmp_path / "linear", members=members, labels=labels, provenance={"command": "test"})
+
+
+@pytest.fixture
+def calibrated(bundle: Bundle) -> Bundle:
+    """The same, with a threshold that flags about every tenth image."""
+    from detector.calibrate import calibrate
+    from detector.targets import TargetFpr
+
+    calibrate(bundle.path, clean=ImageSet(images=make_images(400)), target=TargetFpr(0.2), device="cpu")
+    return Bundle.open(bundle.path)
+
+
+MakeModel = Callable[..., Any]
