@@ -1,0 +1,190 @@
+"""A client: the same verdicts as from an embedded detector, and the same errors.
+
+The stubs of health and reflection are not imported here, so that this client lives beside others in
+one process.
+"""
+
+import math
+import time
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+
+from detector.errors import DeadlineExceeded, InputError, LedgateError, Unavailable
+from detector.verdicts import Verdicts
+from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
+from serving.modelinfo import ModelInfo
+from serving.parcels import Parcel, cut
+from serving.reading import read_reply
+from serving.status import error_of
+
+T = TypeVar("T")
+
+_OPTIONS: Final = [
+    # The server bounds requests and says how; a reply has the size that its request asked for.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A server that is just starting is found soon; gRPC would wait up to two minutes between tries.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+# Between two questions whether a server that answers is ready.
+_POLL_S: Final = 0.05
+
+
+class Client:
+    """A connection to a server, to be closed; it may be shared between threads.
+
+    Args:
+        address: `HOST:PORT`. Nothing is encrypted.
+        timeout_s: For every call that names none of its own; None waits for ever.
+
+    Example:
+        with Client("localhost:50051") as client:
+            verdicts = client.classify(images, timeout_s=1.0)
+    """
+
+    def __init__(self, address: str, *, timeout_s: float | None = None) -> None:
+        _check_timeout(timeout_s)
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
+        self._models: dict[str, ModelInfo] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way end as cancelled."""
+        self._channel.close()
+
+    def classify(
+        self,
+        images: Any,
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+        members: bool = False,
+        request_id: str = "",
+    ) -> Verdicts:
+        """Classifies images and says which look adversarial.
+
+        What is too large for one call is sent in several, one after the other.
+
+        Args:
+            images: (N, C, H, W), or (C, H, W) for one, uint8 or float32 in [0, 1]; or a list of PNG
+                or JPEG files as bytes.
+            model: Name of a model; by default the server's default.
+            timeout_s: For all images together; by default the client's.
+            members: Whether to return each member's probabilities too.
+            request_id: A name for the server's log.
+
+        Returns:
+            N verdicts. What the server hides is None.
+
+        Raises:
+            InputError: Images that do not fit the model.
+            ServiceError: One of its classes, with the server's reason.
+        """
+        template = classifier_pb2.ClassifyRequest(
+            model=model, request_id=request_id, return_member_probabilities=members
+        )
+        deadline = _Deadline(self._timeout_s if timeout_s is None else timeout_s)
+        if model not in self._models:
+            self._models[model] = self._describe(model, deadline)
+        info = self._models[model]
+        parcels = cut(images, template, max_images=info.max_images, max_message_bytes=info.max_message_bytes)
+        return Verdicts.concatenate([self._send(parcel, deadline) for parcel in parcels])
+
+    def model(self, name: str = "", *, timeout_s: float | None = None) -> ModelInfo:
+        """Asks what a model is.
+
+        Args:
+            name: Of the model; by default the server's default.
+            timeout_s: By default the client's.
+
+        Raises:
+            NotFound: There is no such model.
+            ServiceError: One of its classes, with the server's reason.
+        """
+        return self._describe(name, _Deadline(self._timeout_s if timeout_s is None else timeout_s))
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Waits until the server answers calls.
+
+        Raises:
+            DeadlineExceeded: It does not in that time; the message says what was found last.
+        """
+        deadline = _Deadline(timeout_s)
+        found = "no answer"
+        while True:
+            try:
+                self._call(self._stub.GetModel, classifier_pb2.GetModelRequest(), deadline, wait_for_ready=True)
+            except Unavailable as error:
+                found = str(error)
+            except DeadlineExceeded:
+                raise DeadlineExceeded(
+                    f"{self._address}: expected a server that is ready within {timeout_s:g} s, found: {found}"
+                ) from None
+            else:
+                return
+            time.sleep(_POLL_S)
+
+    def _describe(self, name: str, deadline: "_Deadline") -> ModelInfo:
+        """Asks for a model's description."""
+        return ModelInfo.read(self._call(self._stub.GetModel, classifier_pb2.GetModelRequest(model=name), deadline))
+
+    def _send(self, parcel: Parcel, deadline: "_Deadline") -> Verdicts:
+        """Sends one request and reads its reply."""
+        try:
+            reply = self._call(self._stub.Classify, parcel.request, deadline)
+        except InputError as error:
+            if parcel.start == 0:
+                raise
+            raise InputError(f"images from {parcel.start} on: {error}") from None
+        return read_reply(reply, parcel.count)
+
+    def _call(self, method: Any, request: Any, deadline: "_Deadline", *, wait_for_ready: bool = False) -> Any:
+        """One call; a status becomes the error it stands for."""
+        remaining_s = deadline.remaining_s()
+        try:
+            return method(request, timeout=remaining_s, wait_for_ready=wait_for_ready)
+        except grpc.RpcError as error:
+            raise _error(error) from None
+        except ValueError:  # what gRPC raises on a closed channel
+            raise Unavailable(f"{self._address}: expected an open client, found a closed one") from None
+
+
+class _Deadline:
+    """A point in time, or none, shared by the calls that one answer takes."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        _check_timeout(timeout_s)
+        self._at_s = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float | None:
+        """Seconds left; raises where there are none."""
+        if self._at_s is None:
+            return None
+        left_s = self._at_s - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before all images were sent")
+        return left_s
+
+
+def _error(error: Any) -> LedgateError:
+    """Turns the error of a call, which is the call too, into ours, with the server's words."""
+    return error_of(error.code(), error.details() or "no details")
+
+
+def _check_timeout(timeout_s: float | None) -> None:
+    """Raises unless it is None or a positive number, and not infinity, for which there is None."""
+    if timeout_s is not None and not 0 < timeout_s < math.inf:
+        raise InputError(f"timeout_s: expected a positive number of seconds, found {timeout_s}")

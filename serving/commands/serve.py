@@ -1,0 +1,145 @@
+"""`ledgate serve`: bundles over gRPC, until SIGTERM or SIGINT."""
+
+import argparse
+import json
+import logging
+import math
+import signal
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from detector.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from detector.detector import Detector
+    from serving.config import ServerConfig
+
+log = logging.getLogger("ledgate.serve")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `ledgate serve`."""
+    from serving.config import Reply
+    from serving.config import ServerConfig as Default
+
+    add = parser.add_argument
+    add("bundles", metavar="BUNDLE", nargs="+", type=Path, help="folder to serve under its name; the first is default")
+    add("--host", default=Default.host, help="address to listen on; there is no encryption, so beyond loopback beware")
+    add("--port", type=int, default=Default.port, help="TCP port; 0 picks a free one")
+    add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
+    add("--threads", type=int, metavar="N", help="CPU threads of a model; by default the cores there are to use")
+    add("--max-batch", type=int, default=Default.max_batch, metavar="IMAGES", help="most images in one run of a model")
+    add("--batch-wait-ms", type=float, default=Default.batch_wait_s * 1000, metavar="MS",
+        help="how long the first image of a batch waits for company")  # fmt: skip
+    add("--max-queue", type=int, default=Default.max_queue, metavar="IMAGES",
+        help="most images that wait for a model; a call beyond it is refused at once")  # fmt: skip
+    add("--max-images", type=int, default=Default.max_images, metavar="IMAGES", help="most images of one call")
+    add("--max-message-mb", type=float, default=Default.max_message_bytes / 2**20, metavar="MB",
+        help="largest request, in units of 2**20 bytes")  # fmt: skip
+    add("--max-pixels", type=int, default=Default.max_pixels, metavar="PIXELS",
+        help="largest encoded image; a larger one is refused before it is decoded")  # fmt: skip
+    add("--max-streams", type=int, default=Default.max_streams, metavar="STREAMS", help="most streams open at a time")
+    add("--allow-members", action="store_true", help="answer with each member's probabilities where asked")
+    add("--reply", choices=[reply.value for reply in Reply], default=Default.reply.value,
+        help="flag-only keeps scores and thresholds, which guide an attacker, to the server")  # fmt: skip
+    add("--grace-s", type=float, default=Default.grace_s, metavar="S",
+        help="on SIGTERM, most seconds to answer what has been accepted")  # fmt: skip
+    add("--log-level", choices=("debug", "info", "warning"), default="info", help="debug shows refused requests")
+    add("--json", action="store_true", help="say that the server is ready as one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until a signal; 0 once everything accepted has been answered."""
+    config = _config(options)
+    from detector.detector import Detector
+    from serving.server import Server
+
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if not config.loopback:
+        log.warning("listening on %s without encryption: anybody on the way can read and change messages", config.host)
+    with Server(config, models=len(options.bundles)) as server:
+        server.start()
+        threads = options.threads
+        detectors = [Detector.open(path, device=options.device, threads=threads) for path in options.bundles]
+        server.open(detectors)
+        stopping = _signals()
+        print(_ready(server.address, detectors, as_json=options.json), flush=True)
+        log.info("%s: draining", signal.Signals(stopping.get()).name)
+        left = server.stop()
+    if left:
+        raise ServiceError(f"stop: expected all calls answered within {config.grace_s:g} s, found {left} that were not")
+    return 0
+
+
+def _config(options: argparse.Namespace) -> "ServerConfig":
+    """The options, checked."""
+    from detector.errors import InputError
+    from serving.config import Reply, ServerConfig
+
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"threads: expected at least 1, found {options.threads}")
+    if not math.isfinite(options.max_message_mb):
+        raise InputError(f"max_message_mb: expected a number, found {options.max_message_mb}")
+    return ServerConfig(
+        host=options.host,
+        port=options.port,
+        max_batch=options.max_batch,
+        batch_wait_s=options.batch_wait_ms / 1000,
+        max_queue=options.max_queue,
+        max_images=options.max_images,
+        max_message_bytes=int(options.max_message_mb * 2**20),
+        max_pixels=options.max_pixels,
+        max_streams=options.max_streams,
+        allow_members=options.allow_members,
+        reply=Reply(options.reply),
+        grace_s=options.grace_s,
+    )
+
+
+def _signals() -> "SimpleQueue[int]":
+    """A queue that gets a number with every SIGTERM and SIGINT; its put may interrupt its own get."""
+    arrived: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: arrived.put(received))
+    return arrived
+
+
+def _ready(address: str, detectors: "Sequence[Detector]", *, as_json: bool) -> str:
+    """The line that says that the server is ready."""
+    provider = detectors[0].execution_path.provider
+    if as_json:
+        return json.dumps({"address": address, "models": [_facts(d) for d in detectors], "provider": provider})
+    return f"serving {', '.join(_sentence(detector) for detector in detectors)} on {address}, {provider}"
+
+
+def _facts(detector: "Detector") -> dict[str, Any]:
+    """A model, for another program. Minus infinity, a threshold that flags nothing, is a string in JSON."""
+    bundle = detector.bundle
+    calibration = bundle.calibration
+    threshold: float | str | None = None
+    if calibration is not None:
+        finite = math.isfinite(calibration.threshold)
+        threshold = calibration.threshold if finite else str(calibration.threshold).replace("inf", "Infinity")
+    return {
+        "name": bundle.name,
+        "members": bundle.member_count,
+        "classes": bundle.class_count,
+        "bundle_digest": bundle.digest,
+        "calibration_digest": None if calibration is None else calibration.digest,
+        "score": None if calibration is None else calibration.score,
+        "threshold": threshold,
+    }
+
+
+def _sentence(detector: "Detector") -> str:
+    """A model, for a person."""
+    bundle = detector.bundle
+    calibration = bundle.calibration
+    flag = "not calibrated" if calibration is None else f"threshold {calibration.threshold:.3f}"
+    return f"{bundle.name} ({bundle.member_count} members, {bundle.class_count} classes, {flag})"

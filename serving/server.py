@@ -1,0 +1,147 @@
+"""The server: port, health, reflection, and the order of starting and stopping.
+
+It listens before its models are ready, and says so (health NOT_SERVING, calls UNAVAILABLE), and it
+goes on listening while it drains, so that a caller who comes too late hears UNAVAILABLE instead of
+meeting a closed connection.
+"""
+
+import errno
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from detector.errors import ServiceError
+from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
+from serving.config import ServerConfig, address
+from serving.detecting import Detecting
+from serving.service import ClassifierService
+
+SERVICE: Final = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
+_HEALTH_NAMES: Final = (health.OVERALL_HEALTH, SERVICE)
+# gRPC answers a burst with a bare CANCELLED from its 1,000th call on that no thread has taken up;
+# the queue of each model refuses earlier and says why.
+_MAX_PENDING: Final = 1 << 20
+# For calls that never end, such as a health watch, once all others have been answered.
+_LAST_GRACE_S: Final = 0.5
+
+
+class Server:
+    """A server; made, `start`ed, `open`ed and `stop`ped once.
+
+    Args:
+        config: How it runs.
+        models: How many models it will serve.
+
+    Attributes:
+        address: Host and port, once it has started.
+    """
+
+    def __init__(self, config: ServerConfig, *, models: int = 1) -> None:
+        self._config = config
+        self._service = ClassifierService(config)
+        self._health = health.HealthServicer()
+        self._threads = ThreadPoolExecutor(config.call_threads(models), thread_name_prefix="call")
+        self._grpc = grpc.server(self._threads, options=_options(config))
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        self._tell_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listens. Calls are UNAVAILABLE until `open`.
+
+        Raises:
+            ServiceError: The address cannot be listened on.
+        """
+        host, port = self._config.host, self._config.port
+        _check_free(host, port)
+        try:
+            port = self._grpc.add_insecure_port(address(host, port))
+        except RuntimeError as error:
+            raise ServiceError(f"{address(host, port)}: expected an address to listen on, found: {error}") from None
+        self.address = address(host, port)
+        self._grpc.start()
+
+    def open(self, detectors: Sequence[Detecting]) -> None:
+        """Serves models, the first of them to whoever names none.
+
+        Raises:
+            InputError: No model, or two of one name.
+        """
+        self._service.open(detectors)
+        self._tell_health(health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace_s: float | None = None) -> int:
+        """Answers what has been accepted, refuses what comes, and ends.
+
+        Args:
+            grace_s: Most seconds to answer; by default the config's.
+
+        Returns:
+            How many calls were not answered in that time.
+        """
+        self._health.enter_graceful_shutdown()
+        left = self._service.drain(self._config.grace_s if grace_s is None else grace_s)
+        self._service.close()
+        self._grpc.stop(_LAST_GRACE_S).wait()
+        self._threads.shutdown(wait=False)
+        return left
+
+    def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        """Sets the health of the server and of its service."""
+        for name in _HEALTH_NAMES:
+            self._health.set(name, status)
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    """What gRPC is set to."""
+    return [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Two servers on one port would share its callers without a word.
+        ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", _MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+    ]
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises in one line where gRPC would write several to standard error."""
+    where = address(host, port)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ServiceError(f"{where}: expected a host of this machine, found none ({error.strerror})") from None
+    failures = [failure for place in found if (failure := _bind(place)) is not None]
+    for failure in failures:
+        if failure.errno == errno.EADDRINUSE:
+            raise ServiceError(f"{where}: expected a free port, found one in use")
+    if len(failures) == len(found):  # a host may have addresses that this machine has not
+        raise ServiceError(f"{where}: expected an address to listen on, found: {failures[0].strerror}")
+
+
+def _bind(place: Any) -> OSError | None:
+    """Tries one of the places that a name stands for; returns why not."""
+    family, kind, protocol, _, target = place
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        return error
+    return None

@@ -1,0 +1,322 @@
+"""The batcher: who shares a run, and that nobody suffers for another."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.detector import Detector
+from detector.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable
+from detector.verdicts import Verdicts
+from serving.batcher import Batcher
+from serving.config import ServerConfig
+from serving.ticket import Ticket
+from tests.serving.conftest import GatedDetector, picture
+
+Make = Callable[..., Batcher]
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(clock: Clock) -> Iterator[Make]:
+    made: list[tuple[Batcher, Any]] = []
+
+    def batcher(detector: Any, **config: Any) -> Batcher:
+        made.append((Batcher(detector, ServerConfig(**config), clock=clock), detector))
+        return made[-1][0]
+
+    yield batcher
+    for one, detector in made:
+        if isinstance(detector, GatedDetector):
+            detector.release()
+        one.close()
+
+
+def ticket(*pictures: int, **fields: Any) -> Ticket:
+    return Ticket(np.stack([picture(number) for number in pictures]), **fields)
+
+
+def submit(batcher: Batcher, *pictures: int, **fields: Any) -> Ticket:
+    batcher.submit(one := ticket(*pictures, **fields))
+    return one
+
+
+def assert_same(found: Verdicts, expected: Verdicts) -> None:
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
+def own(detector: Detector, *pictures: int) -> Verdicts:
+    """What the detector says of these pictures alone."""
+    return detector.classify(np.stack([picture(number) for number in pictures]))
+
+
+def test_what_waits_shares_a_run_and_each_gets_its_own_rows(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated, max_batch=4)
+    first = submit(batcher, 0)
+    gated.wait_for_run()
+    others = [submit(batcher, 1, 2), submit(batcher, 3), submit(batcher, 4), submit(batcher, 5)]
+    gated.release()
+    assert_same(first.wait(), own(tiny, 0))
+    for one, pictures in zip(others, ([1, 2], [3], [4], [5]), strict=True):
+        assert_same(one.wait(), own(tiny, *pictures))
+    assert gated.runs == [[0], [1, 2, 3, 4], [5]]
+
+
+def test_an_idle_model_does_not_wait_for_company(gated: GatedDetector, make: Make) -> None:
+    gated.release()
+    assert len(submit(make(gated), 7).wait()) == 1  # the clock stands still
+
+
+def test_the_first_waits_for_company_until_the_batch_is_full(gated: GatedDetector, make: Make) -> None:
+    batcher = make(gated, max_batch=2, batch_wait_s=3600.0)
+    gated.release()
+    tickets = [submit(batcher, number) for number in range(2)]
+    for one in tickets:
+        one.wait()
+    assert gated.runs == [[0, 1]]
+
+
+def test_in_a_hurry_nobody_waits_for_company(gated: GatedDetector, make: Make) -> None:
+    batcher = make(gated, max_batch=64, batch_wait_s=3600.0)
+    gated.release()
+    tickets = [submit(batcher, number) for number in range(3)]
+    batcher.hurry()
+    for one in tickets:
+        one.wait()
+    assert gated.runs == [[0, 1, 2]]
+
+
+def test_a_request_larger_than_a_batch_is_run_in_pieces(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated, max_batch=4, max_queue=4)
+    gated.release()
+    assert_same(submit(batcher, *range(10)).wait(), own(tiny, *range(10)))
+    assert gated.runs == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_uint8_and_float32_share_a_run(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    floats = submit(batcher, 1)
+    batcher.submit(bytes_ := Ticket((picture(2) * 255).astype(np.uint8)[None]))
+    gated.release()
+    assert_same(floats.wait(), own(tiny, 1))
+    assert_same(bytes_.wait(), own(tiny, 2))
+    assert gated.runs == [[0], [1, 2]]
+
+
+def test_a_cancelled_request_is_not_run_and_its_mates_are(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    before, gone, after = (submit(batcher, number) for number in (1, 2, 3))
+    batcher.cancel(gone)
+    with pytest.raises(Cancelled):
+        gone.wait()
+    gated.release()
+    assert_same(before.wait(), own(tiny, 1))
+    assert_same(after.wait(), own(tiny, 3))
+    assert gated.runs == [[0], [1, 3]]
+
+
+def test_a_caller_need_not_wait_for_the_run_it_leaves(gated: GatedDetector, make: Make) -> None:
+    batcher = make(gated)
+    running = submit(batcher, 0)
+    gated.wait_for_run()
+    batcher.cancel(running)
+    with pytest.raises(Cancelled):
+        running.wait()
+
+
+def test_an_expired_request_is_not_run_and_its_mates_are(
+    gated: GatedDetector, tiny: Detector, make: Make, clock: Clock
+) -> None:
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    late, good = submit(batcher, 1, deadline_s=5.0), submit(batcher, 2, deadline_s=5.5)
+    clock.now_s = 5.0
+    gated.release()
+    with pytest.raises(DeadlineExceeded):
+        late.wait()
+    assert_same(good.wait(), own(tiny, 2))
+    assert gated.runs == [[0], [2]]
+
+
+def test_a_place_given_up_after_the_deadline_says_so(gated: GatedDetector, make: Make, clock: Clock) -> None:
+    batcher = make(gated)
+    late = submit(batcher, 1, deadline_s=5.0)
+    clock.now_s = 5.0
+    batcher.cancel(late)
+    with pytest.raises(DeadlineExceeded):
+        late.wait()
+
+
+def test_a_full_queue_refuses_at_once(gated: GatedDetector, make: Make) -> None:
+    batcher = make(gated, max_queue=3)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    submit(batcher, 1, 2)
+    with pytest.raises(ResourceExhausted, match="expected room for 2 images, found 2 of 3 waiting"):
+        batcher.admit(2)
+    with pytest.raises(ResourceExhausted):
+        submit(batcher, 3, 4)
+    submit(batcher, 5)
+
+
+def test_one_that_breaks_the_run_harms_no_other(
+    gated: GatedDetector, tiny: Detector, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    gated.breaks_on = {2}
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    before, bad, after = (submit(batcher, number, request_id=f"call {number}") for number in (1, 2, 3))
+    gated.release()
+    assert_same(before.wait(), own(tiny, 1))
+    assert_same(after.wait(), own(tiny, 3))
+    with pytest.raises(Internal) as caught:
+        bad.wait()
+    assert "secret" not in str(caught.value)
+    assert gated.runs == [[0], [1, 2, 3], [1], [2], [3]]
+    assert "secret path /srv/weights" in caplog.text
+    assert "request 'call 2'" in caplog.text
+    assert "request 'call 1'" not in caplog.text
+
+
+def test_who_left_or_expired_is_not_run_alone(gated: GatedDetector, make: Make, clock: Clock) -> None:
+    gated.breaks_on = {1}
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    bad, gone, late = submit(batcher, 1), submit(batcher, 2), submit(batcher, 3, deadline_s=9.0)
+
+    def leave(images: Any, run: Callable[[Any], Any] = gated.logits) -> Any:
+        if len(images) == 3:  # in the midst of the run that they share
+            batcher.cancel(gone)
+            clock.now_s = 9.0
+        return run(images)
+
+    gated.logits = leave  # type: ignore[method-assign]
+    gated.release()
+    for one, error in ((bad, Internal), (gone, Cancelled), (late, DeadlineExceeded)):
+        with pytest.raises(error):
+            one.wait()
+    assert gated.runs == [[0], [1, 2, 3], [1]]
+
+
+def test_nan_of_a_member_concerns_its_caller_only(
+    fragile: Detector, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    gated = GatedDetector(fragile)
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    poison = np.stack([picture(2), picture(3)])
+    poison[1, 0, 7, 7] = 1.0
+    before, after = submit(batcher, 1, members=True), ticket(4, 5)
+    batcher.submit(bad := Ticket(poison, request_id="poison"))
+    batcher.submit(after)
+    gated.release()
+    each = fragile.classify(picture(1)[None], members=True)
+    assert_same(before.wait(), each)
+    assert_same(after.wait(), own(fragile, 4, 5))
+    with pytest.raises(Internal) as caught:
+        bad.wait()
+    assert gated.runs == [[0], [1, 2, 3, 4, 5]]
+    assert "nan" not in str(caught.value).lower()
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == (
+        "model fragile: member 2 answered with nan for class 0 of image 1: request 'poison' (2 images)"
+    )
+
+
+def test_nan_alone_in_a_batch_is_an_error(fragile: Detector, make: Make) -> None:
+    poison = picture(0)
+    poison[0, 7, 7] = 1.0
+    batcher = make(fragile)
+    batcher.submit(bad := Ticket(poison[None]))
+    with pytest.raises(Internal):
+        bad.wait()
+    assert len(submit(batcher, 1).wait()) == 1
+
+
+def test_a_score_that_is_no_number_is_no_verdict(
+    gated: GatedDetector, tiny: Detector, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(logits: Any, *, members: bool = False) -> Verdicts:
+        verdicts = tiny.judge(logits, members=members)
+        assert verdicts.score is not None
+        verdicts.score[verdicts.score == own(tiny, 2).score] = math.nan
+        return verdicts
+
+    monkeypatch.setattr(gated, "judge", judge)
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    good, bad = submit(batcher, 1), submit(batcher, 2)
+    gated.release()
+    assert_same(good.wait(), own(tiny, 1))
+    with pytest.raises(Internal):
+        bad.wait()
+
+
+@pytest.mark.parametrize("answer", [np.zeros((1, 3, 10), np.float32), np.zeros((2, 10), np.float32)])
+def test_logits_of_another_shape_are_our_own_error(tiny: Detector, make: Make, answer: Any) -> None:
+    class Wrong(GatedDetector):
+        def logits(self, images: Any) -> Any:
+            return answer
+
+    with pytest.raises(Internal):
+        submit(make(Wrong(tiny)), 1, 2).wait()
+
+
+def test_only_who_asks_gets_the_members(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated)
+    submit(batcher, 0)
+    gated.wait_for_run()
+    asked, silent = submit(batcher, 1, members=True), submit(batcher, 2)
+    gated.release()
+    assert_same(asked.wait(), tiny.classify(picture(1)[None], members=True))
+    assert silent.wait().member_probabilities is None
+
+
+def test_closing_tells_all_that_wait(gated: GatedDetector, make: Make) -> None:
+    batcher = make(gated, max_batch=2)
+    tickets = [submit(batcher, 0)]
+    gated.wait_for_run()
+    tickets += [submit(batcher, number) for number in range(1, 6)]
+    batcher.close()  # the run is stuck, and stays so
+    for one in tickets:
+        with pytest.raises(Unavailable):
+            one.wait()
+    with pytest.raises(Unavailable):
+        submit(batcher, 9)
+    assert gated.runs == [[0]]
+
+
+def test_the_first_outcome_counts() -> None:
+    one = ticket(1)
+    one.settle(Cancelled("first"))
+    one.settle(Internal("second"))
+    for _ in range(2):
+        with pytest.raises(Cancelled, match="first"):
+            one.wait()

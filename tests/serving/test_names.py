@@ -1,0 +1,27 @@
+"""The package's names: sorted, each there, and none loaded before it is used."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import serving
+
+
+def test_they_are_sorted_and_there() -> None:
+    assert serving.__all__ == sorted(serving.__all__) == dir(serving)
+    for name in serving.__all__:
+        found = getattr(serving, name)
+        assert getattr(importlib.import_module(found.__module__), name) is found
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'serving' has no attribute 'Klient'"):
+        getattr(serving, "Klient")  # noqa: B009  a type checker knows that it is not there
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    code = "import sys, serving; print([m for m in ('grpc', 'numpy', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,184 @@
+"""The queue, with a clock that is handed in."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from detector.errors import ResourceExhausted
+from serving.queue import RequestQueue
+
+
+@dataclass(eq=False)
+class Item:
+    count: int = 1
+    since_s: float = 0.0
+    deadline_s: float = math.inf
+
+
+def queue(*, max_batch: int = 4, batch_wait_s: float = 0.0, max_queue: int = 100) -> RequestQueue[Item]:
+    return RequestQueue(max_batch=max_batch, batch_wait_s=batch_wait_s, max_queue=max_queue)
+
+
+def filled(counts: list[int], **config: float) -> tuple[RequestQueue[Item], list[Item]]:
+    found = queue(**config)  # type: ignore[arg-type]
+    items = [Item(count) for count in counts]
+    for item in items:
+        found.put(item)
+    return found, items
+
+
+@pytest.mark.parametrize(
+    ("counts", "batches"),
+    [
+        pytest.param([1], [[1]], id="alone"),
+        pytest.param([1] * 4, [[1] * 4], id="full"),
+        pytest.param([1] * 9, [[1] * 4, [1] * 4, [1]], id="more than a batch"),
+        pytest.param([3, 2, 1, 1], [[3], [2, 1, 1]], id="only as a whole"),
+        pytest.param([3, 2, 1], [[3], [2, 1]], id="nobody overtakes"),
+        pytest.param([9, 1, 1], [[9], [1, 1]], id="too large for a batch, first"),
+        pytest.param([1, 9, 1], [[1], [9], [1]], id="too large for a batch, between others"),
+        pytest.param([4, 4], [[4], [4]], id="each a batch"),
+    ],
+)
+def test_batches_are_first_come_first_served(counts: list[int], batches: list[list[int]]) -> None:
+    waiting, items = filled(counts)
+    taken = []
+    while waiting:
+        taken.append(waiting.take(0.0)[0])
+    assert [[item.count for item in batch] for batch in taken] == batches
+    assert [item for batch in taken for item in batch] == items
+    assert waiting.images == 0
+
+
+def test_an_empty_queue_has_no_batch_and_nothing_to_wait_for() -> None:
+    waiting = queue()
+    assert waiting.take(5.0) == ([], [])
+    assert waiting.take(5.0, flush=True) == ([], [])
+    assert waiting.wait_s(5.0) is None
+
+
+def test_the_wait_counts_from_the_first_request() -> None:
+    waiting = queue(batch_wait_s=1.0)
+    first, second = Item(since_s=10.0), Item(since_s=10.75)
+    waiting.put(first)
+    waiting.put(second)
+    assert waiting.wait_s(10.75) == 0.25
+    assert waiting.take(10.875) == ([], [])
+    assert waiting.take(11.0) == ([first, second], [])
+
+
+def test_after_a_batch_the_wait_counts_from_the_next_first() -> None:
+    waiting = queue(batch_wait_s=1.0)
+    items = [Item(since_s=index / 8) for index in range(5)]
+    for item in items:
+        waiting.put(item)
+    assert waiting.take(0.5)[0] == items[:4]
+    assert waiting.wait_s(0.5) == 1.0
+    assert waiting.take(1.25) == ([], [])
+    assert waiting.take(1.5)[0] == items[4:]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    waiting, items = filled([2, 2], batch_wait_s=100.0)
+    assert waiting.wait_s(0.0) == 0.0
+    assert waiting.take(0.0)[0] == items
+
+
+def test_flush_does_not_wait() -> None:
+    waiting, items = filled([1], batch_wait_s=100.0)
+    assert waiting.take(0.0) == ([], [])
+    assert waiting.take(0.0, flush=True)[0] == items
+
+
+def test_the_bound_is_in_images() -> None:
+    waiting, _ = filled([2, 2], max_queue=5)
+    waiting.admit(1)
+    with pytest.raises(ResourceExhausted, match="expected room for 2 images, found 4 of 5 waiting"):
+        waiting.put(Item(2))
+    assert (len(waiting), waiting.images) == (2, 4)
+    waiting.put(Item(1))
+    assert waiting.images == 5
+
+
+def test_whoever_finds_nobody_waiting_is_let_in() -> None:
+    waiting, (large,) = filled([50], max_queue=5)
+    with pytest.raises(ResourceExhausted):
+        waiting.put(Item(1))
+    assert waiting.take(0.0)[0] == [large]
+    waiting.put(Item(1))
+
+
+def test_a_caller_that_leaves_gives_up_its_place_and_its_room() -> None:
+    waiting, (first, second, third) = filled([2, 2, 1], max_queue=5)
+    assert waiting.remove(second)
+    assert not waiting.remove(second)
+    waiting.put(fourth := Item(2))
+    assert waiting.take(0.0)[0] == [first, third]
+    assert waiting.take(0.0)[0] == [fourth]
+    assert not waiting.remove(first)
+
+
+def test_when_the_first_leaves_the_wait_counts_from_the_second() -> None:
+    waiting = queue(batch_wait_s=1.0)
+    first, second = Item(since_s=0.0), Item(since_s=0.5)
+    waiting.put(first)
+    waiting.put(second)
+    waiting.remove(first)
+    assert waiting.wait_s(1.0) == 0.5
+
+
+def test_the_expired_are_dropped_and_do_not_count() -> None:
+    waiting = queue(max_batch=3)
+    late, good, exact, long = Item(deadline_s=1.0), Item(2), Item(deadline_s=2.0), Item(deadline_s=2.5)
+    for item in (late, good, exact, long):
+        waiting.put(item)
+    assert waiting.take(2.0) == ([good, long], [late, exact])
+    assert waiting.images == 0
+
+
+def test_the_expired_do_not_make_a_batch_due() -> None:
+    waiting = queue(max_batch=2, batch_wait_s=10.0)
+    waiting.put(late := Item(deadline_s=1.0))
+    waiting.put(Item(since_s=0.5))
+    assert waiting.take(1.0) == ([], [late])
+    assert waiting.wait_s(1.0) == 9.5
+
+
+def test_clear_takes_out_all() -> None:
+    waiting, items = filled([2, 9])
+    assert waiting.clear() == items
+    assert (len(waiting), waiting.images) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_against_a_list(seed: int) -> None:
+    """Random traffic against an obvious twin: a list that is scanned from the front."""
+    rng = np.random.default_rng(seed)
+    waiting, twin = queue(max_batch=8, batch_wait_s=2.0, max_queue=30), list[Item]()
+    now_s = 0.0
+    for _ in range(300):
+        now_s += float(rng.integers(0, 3)) / 2
+        action = rng.integers(0, 5)
+        if action < 3:
+            item = Item(int(rng.integers(1, 12)), now_s, now_s + float(rng.integers(1, 12)))
+            if twin and sum(other.count for other in twin) + item.count > 30:
+                with pytest.raises(ResourceExhausted):
+                    waiting.put(item)
+            else:
+                waiting.put(item)
+                twin.append(item)
+        elif action == 3 and twin:
+            item = twin.pop(int(rng.integers(len(twin))))
+            assert waiting.remove(item)
+        else:
+            expired = [item for item in twin if item.deadline_s <= now_s]
+            twin = [item for item in twin if item not in expired]
+            batch: list[Item] = []
+            if twin and (sum(item.count for item in twin) >= 8 or now_s >= twin[0].since_s + 2.0):
+                batch.append(twin.pop(0))
+                while twin and sum(item.count for item in batch) + twin[0].count <= 8:
+                    batch.append(twin.pop(0))
+            assert waiting.take(now_s) == (batch, expired)
+        assert (len(waiting), waiting.images) == (len(twin), sum(item.count for item in twin))

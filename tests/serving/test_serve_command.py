@@ -1,0 +1,199 @@
+"""`ledgate serve` as a process of its own."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+import pytest
+
+from detector.detector import Detector
+from detector.device import gpu_count
+from ledgate.cli import main
+from protos.ledgate.v1 import classifier_pb2 as pb
+from protos.ledgate.v1 import classifier_pb2_grpc
+from serving.client import Client
+from tests.serving.conftest import PATIENCE_S, picture, request
+from tests.serving.test_service import assert_own
+
+COMMAND = (sys.executable, "-m", "ledgate", "serve")
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers, which are ended whatever happens."""
+    started: list[subprocess.Popen[str]] = []
+
+    def process(*arguments: str | Path) -> subprocess.Popen[str]:
+        command = [*COMMAND, *map(str, arguments), "--device", "cpu", "--threads", "1"]
+        started.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # the test reads both
+        )
+        return started[-1]
+
+    yield process
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The line that says that the server is ready."""
+    assert process.stdout is not None
+    found = process.stdout.readline()
+    assert found, process.communicate()[1]
+    return found
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status and the rest of both outputs."""
+    out, error = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, out, error
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail; returns its one line."""
+
+    def run(*arguments: str | Path) -> str:
+        assert main(["serve", *map(str, arguments)]) == 1
+        out, error = capsys.readouterr()
+        assert out == ""
+        (found,) = error.splitlines()
+        return str(found)
+
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_all_calls_in_flight_be_answered(
+    folder: Path, tiny: Detector, start: Start, number: signal.Signals
+) -> None:
+    # Nobody is run for a minute: those that are let in are surely in flight when the signal comes,
+    # and the queue is known to be full once others have been refused.
+    process = start(
+        *(folder / "tiny", "--port=0", "--json", "--max-queue=32", "--max-batch=64", "--batch-wait-ms=60000")
+    )
+    address = json.loads(line(process))["address"]
+    with grpc.insecure_channel(address) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        calls = [stub.Classify.future(request(index)) for index in range(40)]
+        answered: SimpleQueue[Any] = SimpleQueue()
+        for call in calls:
+            call.add_done_callback(answered.put)
+        refused = [answered.get(timeout=PATIENCE_S) for _ in range(8)]
+        assert {call.code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        process.send_signal(number)
+        process.send_signal(number)  # the second changes nothing: some supervisors send two
+        for index, call in enumerate(calls):
+            if call not in refused:
+                assert_own(call.result(timeout=PATIENCE_S), tiny, index)
+        status, out, error = ended(process)
+        assert (status, out) == (0, "")
+        assert f"{number.name}: draining" in error
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Classify(request(1))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_line_for_people(folder: Path, start: Start) -> None:
+    process = start(folder / "tiny", folder / "twins", "--port", "0")
+    calibration = Detector.open(folder / "tiny", device="cpu").bundle.calibration
+    assert calibration is not None
+    found = re.fullmatch(
+        r"serving tiny \(3 members, 10 classes, threshold (-[0-9.]+)\), twins \(3 members, 10 classes, not calibrated\)"
+        r" on 127\.0\.0\.1:(\d+), CPUExecutionProvider\n",
+        line(process),
+    )
+    assert found is not None
+    assert found[1] == f"{calibration.threshold:.3f}"
+    with Client(f"127.0.0.1:{found[2]}", timeout_s=PATIENCE_S) as client:
+        assert client.model().available == ("tiny", "twins")
+        assert client.classify(picture(1)).class_names == client.classify(picture(1), model="tiny").class_names
+    maps = Path(f"/proc/{process.pid}/maps")
+    if maps.exists():
+        assert "libtorch" not in maps.read_text("utf-8")
+    process.send_signal(signal.SIGTERM)
+    status, out, error = ended(process)
+    assert (status, out) == (0, "")
+    assert "WARNING" not in error
+
+
+def test_the_object_for_programs_and_options_that_arrive(folder: Path, start: Start) -> None:
+    limits = ("--max-images=7", "--max-message-mb=0.5", "--max-pixels=99", "--reply=flag-only")
+    process = start(folder / "tiny", "--port=0", "--json", *limits)
+    ready = json.loads(line(process))
+    bundle = Detector.open(folder / "tiny", device="cpu").bundle
+    assert bundle.calibration is not None
+    with grpc.insecure_channel(ready.pop("address")) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        model = stub.GetModel(pb.GetModelRequest())
+        assert model.limits == pb.Limits(max_images=7, max_message_bytes=2**19, max_pixels=99)
+        assert not stub.Classify(request(1)).results[0].HasField("score")
+    assert ready == {
+        "provider": "CPUExecutionProvider",
+        "models": [
+            {
+                "name": "tiny",
+                "members": 3,
+                "classes": 10,
+                "bundle_digest": bundle.digest,
+                "calibration_digest": bundle.calibration.digest,
+                "score": "log_diversity",
+                "threshold": bundle.calibration.threshold,
+            }
+        ],
+    }
+
+
+def test_beyond_loopback_it_warns(folder: Path, start: Start) -> None:
+    process = start(folder / "tiny", "--host", "0.0.0.0", "--port", "0")
+    line(process)
+    process.send_signal(signal.SIGTERM)
+    status, _, error = ended(process)
+    assert status == 0
+    (warning,) = [each for each in error.splitlines() if "WARNING" in each]
+    assert "listening on 0.0.0.0 without encryption" in warning
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(folder: Path) -> None:
+    command = [*COMMAND, str(folder / "tiny"), "--port=0", "--device=cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (found,) = done.stderr.splitlines()
+    assert found.startswith("ledgate serve: device cuda: ")
+
+
+def test_a_port_in_use_is_one_line(folder: Path, fails: Callable[..., str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = fails(folder / "tiny", "--port", port)
+    assert found == f"ledgate serve: 127.0.0.1:{port}: expected a free port, found one in use"
+
+
+def test_a_folder_that_is_no_bundle_is_one_line(tmp_path: Path, fails: Callable[..., str]) -> None:
+    expected = f"ledgate serve: {tmp_path}/bundle.json: expected a file, found none"
+    assert fails(tmp_path, "--port=0") == expected
+
+
+def test_two_bundles_of_one_name_are_one_line(folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    found = fails(folder / "tiny", tmp_path / "tiny", "--port=0")
+    assert found == "ledgate serve: models: expected a name for each, found 'tiny' 2 times"
+
+
+def test_members_with_flag_only_are_one_line(folder: Path, fails: Callable[..., str]) -> None:
+    found = fails(folder / "tiny", "--port=0", "--allow-members", "--reply=flag-only")
+    assert found.startswith("ledgate serve: allow_members: expected it off where replies are flag-only")
