@@ -1,0 +1,72 @@
+"""Networks and the ensemble of them."""
+
+import pytest
+import torch
+
+from detector.errors import InputError
+from training.ensemble import Ensemble, Member, build_ensemble
+from training.networks import ARCHITECTURES, build
+
+
+def some_ensemble(seed: int = 0, *, members: int = 3) -> Ensemble:
+    return build_ensemble(
+        "cnn",
+        members=members,
+        image_shape=(1, 8, 8),
+        classes=10,
+        mean=torch.tensor([0.3]),
+        std=torch.tensor([0.4]),
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 13), (1, 28, 28), (3, 32, 32)])
+def test_architectures_take_images_of_any_size(name: str, shape: tuple[int, int, int]) -> None:
+    network = build(name, shape, 7).eval()
+    assert network(torch.rand(5, *shape)).shape == (5, 7)
+
+
+def test_images_that_are_too_small_are_refused() -> None:
+    with pytest.raises(InputError, match="images: expected at least 8 x 8 for 'cnn', found 7 x 9"):
+        build("cnn", (1, 7, 9), 10)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InputError, match="arch: expected one of cnn, found 'mlp'"):
+        build("mlp", (1, 8, 8), 10)
+
+
+def test_more_members_than_classes_allow_are_refused() -> None:
+    with pytest.raises(InputError, match="members: expected at most 9 for 10 classes, found 10"):
+        some_ensemble(members=10)
+
+
+def test_logits_are_each_members_own() -> None:
+    ensemble = some_ensemble().eval()
+    images = torch.rand(4, 1, 8, 8)
+    logits = ensemble(images)
+    assert logits.shape == (4, 3, 10)
+    for k, member in enumerate(ensemble.members):
+        assert torch.equal(logits[:, k], member(images))
+
+
+def test_members_normalise_channel_by_channel() -> None:
+    member = Member(torch.nn.Identity(), torch.tensor([0.25, 0.5]), torch.tensor([0.5, 2.0]))
+    images = torch.rand(3, 2, 4, 4)
+    expected = torch.stack([(images[:, 0] - 0.25) / 0.5, (images[:, 1] - 0.5) / 2.0], dim=1)
+    assert torch.equal(member(images), expected)
+
+
+def test_weights_follow_from_the_seed_and_the_members_number() -> None:
+    first, again, other = some_ensemble(0), some_ensemble(0, members=2), some_ensemble(1)
+    weights = [[next(m.parameters()) for m in e.members] for e in (first, again, other)]
+    assert torch.equal(weights[0][1], weights[1][1])
+    assert not torch.equal(weights[0][0], weights[0][1])
+    assert not torch.equal(weights[0][0], weights[2][0])
+
+
+def test_building_leaves_torchs_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    some_ensemble()
+    assert torch.equal(before, torch.random.get_rng_state())

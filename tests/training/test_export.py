@@ -1,0 +1,113 @@
+"""Export: ONNX members that answer as torch does, and a bundle with its history."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from detector.bundle import Bundle
+from detector.errors import InputError, MemberError, RunError
+from detector.imageset import ImageSet, as_floats
+from training import Run, TrainConfig, export
+from training.export import check_same_logits, to_onnx
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export(run, tmp_path_factory.mktemp("export") / "bundle")
+
+
+def session(content: bytes) -> Any:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("size", [1, 3, 90])
+def test_members_answer_as_in_torch(run: Run, bundle: Bundle, validation: ImageSet, size: int) -> None:
+    ensemble, _ = run.trained()
+    with torch.inference_mode():
+        expected = ensemble(torch.from_numpy(validation.images[:size])).numpy()
+    found = [session(content).run(["logits"], {"images": validation.images[:size]})[0] for content in bundle.members]
+    np.testing.assert_allclose(np.stack(found, axis=1), expected, atol=1e-5)
+
+
+def test_a_member_is_one_plain_graph(bundle: Bundle) -> None:
+    for content in bundle.members:
+        model = onnx.load_model_from_string(content)
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+        assert not model.functions
+        assert all(not tensor.external_data for tensor in model.graph.initializer)
+        (images,), (logits,) = model.graph.input, model.graph.output
+        assert (images.name, logits.name) == ("images", "logits")
+        dimensions = images.type.tensor_type.shape.dim
+        assert dimensions[0].dim_param == "batch"
+        assert [dimension.dim_value for dimension in dimensions[1:]] == [1, 8, 8]
+
+
+def test_a_member_tells_nothing_of_the_machine_it_was_made_on(bundle: Bundle) -> None:
+    """The exporter notes stack traces, with local paths, at every node."""
+    for content in bundle.members:
+        shown = str(onnx.load_model_from_string(content))
+        for trace in ("doc_string", "metadata_props", ".py", "File", "training."):
+            assert trace not in shown, trace
+        assert str(Path(__file__).parents[2]).encode() not in content
+
+
+def test_the_bundle_carries_its_history(run: Run, bundle: Bundle) -> None:
+    assert bundle.labels == tuple("0123456789")
+    assert (bundle.member_count, bundle.class_count, bundle.input.shape) == (2, 10, (1, 8, 8))
+    assert bundle.calibration is None
+    made = bundle.manifest.provenance
+    assert TrainConfig(**made["config"]) == run.config
+    assert made["seed"] == 3
+    assert made["dataset"] == {"name": "digits", "split_seed": 0}
+    assert {"ledgate", "torch", "onnx"} <= set(made["versions"])
+    assert made["commit"] is None or len(made["commit"].removesuffix("-dirty")) == 40
+    assert made["time"].endswith("+00:00")
+
+
+def test_the_exporter_is_quiet(run: Run, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    ensemble, checkpoint = run.trained()
+    with caplog.at_level(logging.WARNING):
+        to_onnx(ensemble.members[0], checkpoint.image_shape)
+    out, err = capfd.readouterr()
+    assert (out, err, caplog.records) == ("", "", [])
+
+
+def test_the_same_member_gives_the_same_bytes(run: Run) -> None:
+    ensemble, checkpoint = run.trained()
+    first, again = (to_onnx(ensemble.members[0], checkpoint.image_shape) for _ in range(2))
+    assert first == again
+
+
+def test_a_member_that_answers_differently_is_refused(run: Run, validation: ImageSet) -> None:
+    ensemble, checkpoint = run.trained()
+    content = to_onnx(ensemble.members[0], checkpoint.image_shape)
+    check_same_logits("member_0", ensemble.members[0], content, as_floats(validation.images))
+    with pytest.raises(MemberError, match="member member_0: expected torch's logits from ONNX Runtime, found them off"):
+        check_same_logits("member_0", ensemble.members[1], content, as_floats(validation.images))
+
+
+def test_nothing_is_written_when_a_member_differs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble, checkpoint = run.trained()
+    other = to_onnx(ensemble.members[1], checkpoint.image_shape)
+    monkeypatch.setattr("training.export.to_onnx", lambda *_: other)
+    with pytest.raises(MemberError, match="member member_0"):
+        export(run, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_refused(run: Run, bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="expected a new folder, found an existing one"):
+        export(run, bundle.path)
+
+
+def test_an_unfinished_run_is_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / "checkpoint.pt").unlink()
+    with pytest.raises(RunError, match="expected a finished run, found 0 of 4 epochs; the 'ledgate train' command"):
+        export(copied, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
