@@ -1,0 +1,128 @@
+"""The public Python names of ledgate, gathered from the rooms where they live.
+
+    import ledgate
+
+    detector = ledgate.Detector.open("BUNDLE")
+    verdicts = detector.classify(images)
+
+A name is imported when it is first used (PEP 562), so that `import ledgate` loads neither ONNX
+Runtime nor gRPC, and nothing here ever loads torch. Before that, `check_rooms` makes sure that the
+room it comes from is ours.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Final
+
+from ledgate.rooms import check_rooms
+
+if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds the two together
+    from detector.bundle import Bundle
+    from detector.calibrate import calibrate
+    from detector.calibration import Calibration
+    from detector.detector import Detector
+    from detector.diversity import log_diversity
+    from detector.errors import (
+        BundleError,
+        CalibrationError,
+        Cancelled,
+        DeadlineExceeded,
+        DeviceError,
+        InputError,
+        Internal,
+        LedgateError,
+        MemberError,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        RunError,
+        ServiceError,
+        Unavailable,
+    )
+    from detector.imageset import ImageSet
+    from detector.prediction import mean_prediction
+    from detector.targets import Explicit, TargetFpr, TargetTpr
+    from detector.verdicts import Verdicts
+    from serving.client import Client
+
+    __version__: str
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Calibration",
+    "CalibrationError",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "Detector",
+    "DeviceError",
+    "Explicit",
+    "ImageSet",
+    "InputError",
+    "Internal",
+    "LedgateError",
+    "MemberError",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "RunError",
+    "ServiceError",
+    "TargetFpr",
+    "TargetTpr",
+    "Unavailable",
+    "Verdicts",
+    "__version__",
+    "calibrate",
+    "log_diversity",
+    "mean_prediction",
+]
+
+# name -> the module it is defined in
+_HOMES: Final = {
+    "Bundle": "detector.bundle",
+    "BundleError": "detector.errors",
+    "Calibration": "detector.calibration",
+    "CalibrationError": "detector.errors",
+    "Cancelled": "detector.errors",
+    "Client": "serving.client",
+    "DeadlineExceeded": "detector.errors",
+    "Detector": "detector.detector",
+    "DeviceError": "detector.errors",
+    "Explicit": "detector.targets",
+    "ImageSet": "detector.imageset",
+    "InputError": "detector.errors",
+    "Internal": "detector.errors",
+    "LedgateError": "detector.errors",
+    "MemberError": "detector.errors",
+    "NotFound": "detector.errors",
+    "PermissionDenied": "detector.errors",
+    "ResourceExhausted": "detector.errors",
+    "RunError": "detector.errors",
+    "ServiceError": "detector.errors",
+    "TargetFpr": "detector.targets",
+    "TargetTpr": "detector.targets",
+    "Unavailable": "detector.errors",
+    "Verdicts": "detector.verdicts",
+    "calibrate": "detector.calibrate",
+    "log_diversity": "detector.diversity",
+    "mean_prediction": "detector.prediction",
+}
+
+if not TYPE_CHECKING:  # a type checker would take this for a promise that every name exists
+
+    def __getattr__(name: str) -> object:
+        """Imports a public name at its first use and keeps it."""
+        if name == "__version__":
+            value = importlib.metadata.version("ledgate")
+        elif name in _HOMES:
+            check_rooms()
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module 'ledgate' has no attribute '{name}'")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

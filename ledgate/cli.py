@@ -1,0 +1,118 @@
+"""The `ledgate` command: a table of subcommands, each imported only when it is called.
+
+A subcommand is a module with `configure(parser)`, which adds its arguments, and `run(options)`,
+which does the work and returns an exit status. What is refused or fails on purpose arrives here as
+a `LedgateError` and leaves as one line on standard error.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final, NoReturn
+
+from ledgate.rooms import check_rooms
+
+# name -> (module, what it does)
+COMMANDS: Final = {
+    "data": ("training.commands.data", "write images of a data set to a file"),
+    "train": ("training.commands.train", "train an ensemble with ADP"),
+    "export": ("training.commands.export", "turn a training run into a bundle"),
+    "bundle": ("detector.commands.bundle", "make a bundle from your own ONNX members"),
+    "attack": ("training.commands.attack", "attack images, to calibrate against"),
+    "calibrate": ("detector.commands.calibrate", "choose the threshold of a bundle and report what it catches"),
+    "classify": ("ledgate.commands.classify", "classify images with a bundle or a server"),
+    "serve": ("serving.commands.serve", "serve bundles over gRPC"),
+    "inspect": ("detector.commands.inspect", "describe a bundle"),
+    "demo": ("ledgate.commands.demo", "the whole road on handwritten digits, in a few minutes"),
+}
+
+USAGE_ERROR: Final = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that answers a usage error with one line, and takes no abbreviations."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Returns:
+        0 on success, 1 when it failed (one line on standard error says why), 3 where the
+        subcommand says so. A usage error exits with 2.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _Parser(prog="ledgate", description="Tell an adversarial image from an honest one.")
+    parser.add_argument("--version", action="version", version=f"ledgate {version('ledgate')}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, summary) in COMMANDS.items():
+        # Only the one that is called is imported and filled.
+        subparser = subparsers.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        if words and words[0] == name:
+            _configure(name, subparser)
+    options = parser.parse_args(words)
+    return _run(COMMANDS[options.command][0], options)
+
+
+def _configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Imports a subcommand's module and lets it add its arguments."""
+    module, _ = COMMANDS[name]
+    try:
+        check_rooms()
+        importlib.import_module(module).configure(parser)
+    except ImportError as error:
+        _explain(f"ledgate {name}", _not_installed(error))
+        parser.exit(1)
+
+
+def _run(module: str, options: argparse.Namespace) -> int:
+    """Runs a subcommand; every failure becomes one line."""
+    from detector.errors import LedgateError
+
+    command = f"ledgate {options.command}"
+    try:
+        return int(importlib.import_module(module).run(options))
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
+    except ImportError as error:
+        _explain(command, _not_installed(error))
+        return 1
+    except (LedgateError, OSError) as error:
+        _explain(command, str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001  a user never meets a traceback
+        _explain(command, f"internal error, {type(error).__name__}: {error}; LEDGATE_DEBUG=1 shows where")
+        return 1
+
+
+def _not_installed(error: ImportError) -> str:
+    """What cannot be imported, and for the training's libraries what to install."""
+    if error.name in ("torch", "torchvision", "onnxscript"):
+        return f"needs {error.name}, which is not installed; pip install 'ledgate[train]'"
+    return str(error)
+
+
+def _explain(command: str, message: str) -> None:
+    """One line on standard error; with LEDGATE_DEBUG set, the traceback before it."""
+    if os.environ.get("LEDGATE_DEBUG"):
+        traceback.print_exc()
+    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

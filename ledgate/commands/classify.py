@@ -1,0 +1,97 @@
+"""`ledgate classify`: images through a bundle, or through a server; the answers are the same."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from detector.errors import InputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument("source", metavar="BUNDLE|HOST:PORT", help="a bundle's folder, or a running server")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FILE.npz", help="PNG or JPEG files, or one .npz")
+    parser.add_argument("--model", default="", metavar="NAME", help="of a server with several; else its default")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where a bundle runs")
+    parser.add_argument("--timeout-s", type=float, default=30.0, metavar="S", help="for a server's answer, in seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON array, an object for each image")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classifies the images."""
+    names, images = _read(options.images)
+    verdicts = _embedded(options, names, images) if Path(options.source).is_dir() else _served(options, images)
+    rows = [_row(name, verdicts, index) for index, name in enumerate(names)]
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    width = max(len("image"), *(len(row["image"]) for row in rows))
+    print(f"{'image':{width}}  {'class':12}  probability  {'score':>10}  verdict")
+    for row in rows:
+        score = "hidden" if row["score"] is None else f"{float(row['score']):.4g}"
+        verdict = {True: "FLAGGED", False: "not flagged", None: "not calibrated"}[row["adversarial"]]
+        print(f"{row['image']:{width}}  {row['label']:12}  {row['probability']:11.3f}  {score:>10}  {verdict}")
+    return 0
+
+
+def _read(paths: list[Path]) -> tuple[list[str], Any]:
+    """Names, and either the array of one .npz or the bytes of each file."""
+    from detector.imageset import ImageSet
+
+    if any(path.suffix == ".npz" for path in paths):
+        if len(paths) > 1:
+            raise InputError(f"images: expected one .npz or image files, found {len(paths)} files with an .npz")
+        images = ImageSet.load(paths[0]).images
+        return [f"{paths[0].name}[{index}]" for index in range(len(images))], images
+    return [str(path) for path in paths], [path.read_bytes() for path in paths]
+
+
+def _embedded(options: argparse.Namespace, names: list[str], images: Any) -> Any:
+    """Verdicts from a bundle."""
+    import numpy as np
+
+    from detector.decoding import decode_image
+    from detector.detector import Detector
+
+    detector = Detector.open(options.source, device=options.device)
+    if isinstance(images, list):
+        spec = detector.bundle.input
+        images = np.stack([decode_image(image, spec, where=name) for name, image in zip(names, images, strict=True)])
+    return detector.classify(images)
+
+
+def _served(options: argparse.Namespace, images: Any) -> Any:
+    """Verdicts from a server."""
+    from serving.client import Client
+
+    _, colon, port = options.source.rpartition(":")
+    if not colon or not port.isdigit():
+        raise InputError(f"{options.source}: expected a bundle's folder or HOST:PORT, found neither")
+    with Client(options.source) as client:
+        return client.classify(images, model=options.model, timeout_s=options.timeout_s)
+
+
+def _row(name: str, verdicts: Any, index: int) -> dict[str, Any]:
+    """One image's answer as JSON; infinity is a string there."""
+    label = int(verdicts.labels[index])
+    flag = verdicts.adversarial
+    p_values = verdicts.p_values
+    return {
+        "image": name,
+        "class": label,
+        "label": verdicts.class_names[index],
+        "probability": float(verdicts.probabilities[index, label]),
+        "log_diversity": _number(verdicts.log_diversity, index),
+        "score": _number(verdicts.score, index),
+        "p_value": None if p_values is None else float(p_values[index]),
+        "adversarial": None if flag is None else bool(flag[index]),
+    }
+
+
+def _number(values: Any, index: int) -> float | str | None:
+    """A score as JSON."""
+    if values is None:
+        return None
+    value = float(values[index])
+    return "-Infinity" if value == float("-inf") else value
