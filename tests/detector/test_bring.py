@@ -304,7 +304,7 @@ def test_inputs_that_are_left_out_stay_left_out(tmp_path: Path) -> None:
             "expected at most 1 for 2 classes, found 2; .* singular",
         ),
         (lambda: [make_model(0)], InputError, "members: expected at least 2, found 1; one network has no diversity"),
-        (lambda: [], InputError, "members: expected at least 2, found none"),
+        (list, InputError, "members: expected at least 2, found none"),
     ],
     ids=["other images", "other classes", "K > L - 1", "two classes", "one member", "no member"],
 )

@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def external_weights() -> Any:
 def external_sparse() -> Any:
     model = adding(helper.make_node("Identity", ["outside"], ["extra"]))
     tensor = sparse(10)
-    tensor.values.CopyFrom(external(constant("outside", np.float32([1]))))
+    tensor.values.CopyFrom(external(constant("outside", np.float32(1))))
     model.graph.sparse_initializer.append(tensor)
     return model
 
@@ -213,7 +214,7 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
         r"expected a graph without loops, found 'Loop'",
     ),
     **{
-        f"dice: {name}": (lambda node=node: adding(node), rf"the same answer each time, found .* '{name}'")
+        f"dice: {name}": (partial(adding, node), rf"the same answer each time, found .* '{name}'")
         for name, node in RANDOM.items()
     },
     "dice in a branch": (
@@ -463,7 +464,7 @@ def with_unused_domain() -> Any:
 @pytest.mark.parametrize(
     "make",
     [
-        *(lambda version=version: make_model(opset=version) for version in (7, 9, 11, 13, 17, 20, 21, 23)),
+        *(partial(make_model, opset=version) for version in (7, 9, 11, 13, 17, 20, 21, 23)),
         lambda: older(9),
         with_unused_domain,
         lambda: branching(helper.make_node("Identity", ["scores"], ["then"])),
