@@ -91,6 +91,8 @@ def calibrate(
     """
     if score not in SCORES:
         raise InputError(f"score: expected one of {', '.join(SCORES)}, found {score}")
+    if report is not None and Path(report).is_file():
+        raise InputError(f"{report}: expected a folder for the report, found a file")
     attacks = _named(adversarial)
     whole = [clean] if report_clean is None else [clean, report_clean]
     sources = Sources(whole, attacks.items())

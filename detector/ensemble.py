@@ -3,6 +3,8 @@
 The same code runs under calibration, embedded use and the server.
 """
 
+import contextlib
+import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +45,7 @@ class Ensemble:
         # Threads that spin while idle burn a core between requests.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if chosen.provider == CUDA:
-            onnxruntime.preload_dlls(directory="")
+            _load_cuda_libraries()
         self._sessions = [_session(k, content, options, chosen) for k, content in enumerate(members)]
         provider = self._sessions[0].get_providers()[0]
         if chosen.provider == CUDA and provider != CUDA:
@@ -68,6 +70,18 @@ class Ensemble:
             session.run(None, {name: floats})[0] for session, name in zip(self._sessions, self._inputs, strict=True)
         ]
         return np.stack(answers, axis=1)
+
+
+def _load_cuda_libraries() -> None:
+    """Loads the CUDA libraries of the `gpu` extra, where it is installed.
+
+    What ONNX Runtime prints on the way goes to the log: standard output is for answers.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        onnxruntime.preload_dlls(directory="")
+    for line in printed.getvalue().splitlines():
+        log.info("%s", line)
 
 
 def _session(number: int, content: bytes, options: Any, device: Device) -> Any:

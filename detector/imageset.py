@@ -139,10 +139,10 @@ _ARRAYS = ("images", "labels", "source_index", "clean", "clean_correct", "succes
 def _read(path: Path) -> dict[str, Any]:
     """Every array of an npz file that we know, pickles forbidden."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            with loaded as file:
-                return {name: file[name] for name in file.files if name in (*_ARRAYS, "info")}
+        with path.open("rb") as file:  # np.load does not close one that is damaged
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                return {name: loaded[name] for name in loaded.files if name in (*_ARRAYS, "info")}
     except FileNotFoundError:
         raise InputError(f"{path}: expected an images .npz, found no file") from None
     except Exception as error:  # noqa: BLE001  zipfile, zlib and numpy have no common class for damaged archives

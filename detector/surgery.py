@@ -57,7 +57,8 @@ def with_normalisation(member: Member, mean: Sequence[float], std: Sequence[floa
 def _per_channel(name: str, values: Sequence[float], channels: int) -> Any:
     """Numbers as a (1, C, 1, 1) float32 array."""
     if len(values) not in (1, channels):
-        raise InputError(f"{name}: expected 1 or {channels} numbers, found {len(values)}")
+        expected = "1 number" if channels == 1 else f"1 or {channels} numbers"
+        raise InputError(f"{name}: expected {expected}, found {len(values)}")
     with np.errstate(over="ignore"):
         array = np.array(values, dtype=np.float32)
     if not np.isfinite(array).all():

@@ -23,7 +23,8 @@ Nodes = list[Any]
 def linear_weights(seed: int, *, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES) -> NDArray[np.float32]:
     """Weights of a linear member: (C * H * W, L)."""
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(int(np.prod(shape)), classes)) * 2 / np.sqrt(np.prod(shape))).astype(np.float32)
+    weights = rng.normal(size=(int(np.prod(shape)), classes)) * 2 / np.sqrt(np.prod(shape))
+    return np.asarray(weights, dtype=np.float32)
 
 
 def make_model(

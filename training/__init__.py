@@ -13,7 +13,7 @@ from training.attacked import attack
 from training.attacks import BIM, FGSM, PGD
 from training.config import TrainConfig
 from training.datasets import Dataset, load
-from training.export import export
+from training.exporter import export
 from training.loop import train
 from training.run import Run
 from training.splits import sample, take

@@ -11,6 +11,7 @@ from typing import Any
 
 from detector.errors import InputError
 from detector.prediction import MIN_MEMBERS
+from training.augment import AUGMENTATIONS
 from training.datasets import DATASETS
 from training.networks import ARCHITECTURES
 
@@ -29,9 +30,8 @@ class TrainConfig:
         epochs: How often every training image is seen, at least 1.
         batch_size: Images in one step, at least 2; the last batches of an epoch are evened out.
         learning_rate: Adam's, at the start; it falls along half a cosine, to zero after the last step.
-        shift: Training images are moved by up to this many pixels in each direction, every second time;
-            at least 0.
-        seed: Of weights, shuffles and shifts, at least 0. It does not move the splits.
+        augment: How training images are varied, see `training.augment`.
+        seed: Of weights, shuffles and augmentation, at least 0. It does not move the splits.
 
     Raises:
         InputError: A field that does not fit; names the field, what was expected and what was found.
@@ -45,7 +45,7 @@ class TrainConfig:
     epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
-    shift: int = 1
+    augment: str = "affine"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class TrainConfig:
         self._number("learning_rate")
         if self.learning_rate == 0:
             raise InputError("learning_rate: expected a number above 0, found 0")
-        self._whole("shift", 0)
+        self._one_of("augment", AUGMENTATIONS)
         self._whole("seed", 0)
 
     def _one_of(self, field: str, names: Any) -> None:

@@ -30,8 +30,9 @@ class Member(nn.Module):
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean.float().reshape(-1, 1, 1))
-        self.register_buffer("std", std.float().reshape(-1, 1, 1))
+        # Copies: loading a state writes into the buffers, and members or mean and std may have been given one tensor.
+        self.register_buffer("mean", mean.float().reshape(-1, 1, 1).clone())
+        self.register_buffer("std", std.float().reshape(-1, 1, 1).clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] to (N, L) logits."""

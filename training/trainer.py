@@ -6,7 +6,7 @@ before the others. The weights after the last epoch are the result; nothing is s
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from detector.errors import RunError
 from detector.imageset import ImageSet, as_floats
 from detector.prediction import check_labels, mean_prediction
 from training import adp
+from training.augment import AUGMENTATIONS
 from training.config import TrainConfig
 from training.datasets import Dataset
 from training.ensemble import build_ensemble
 from training.seeds import generator, torch_seed
 from training.splits import take
 
-_VALIDATION_BATCH = 512
+_VALIDATION_BATCH: Final = 512
 
 
 class Trainer:
@@ -77,12 +78,13 @@ class Trainer:
             RunError: The loss or a validation logit is not finite.
         """
         rng = generator(self.config.seed, "epoch", epoch)
+        augment = AUGMENTATIONS[self.config.augment]
         torch.manual_seed(torch_seed(self.config.seed, "layers", epoch))  # for networks that draw, as with dropout
         self.ensemble.train()
         total = 0.0
         for step, rows in enumerate(np.array_split(rng.permutation(len(self.images)), self.steps)):
             self._set_learning_rate(epoch * self.steps + step)
-            loss = self._step(shifted(self.images[rows], self.config.shift, rng), self.labels[rows])
+            loss = self._step(augment(self.images[rows], rng), self.labels[rows])
             if not math.isfinite(loss):
                 raise self._diverged(f"loss: expected a finite number, found {loss} in step {step + 1}", epoch)
             total += loss * len(rows)
@@ -128,22 +130,6 @@ def predict(ensemble: nn.Module, images: ImageSet, *, batch_size: int) -> np.nda
     floats = torch.from_numpy(as_floats(images.images))
     with torch.inference_mode():
         return torch.cat([ensemble(batch) for batch in torch.split(floats, batch_size)]).numpy()
-
-
-def shifted(images: Tensor, most: int, rng: np.random.Generator) -> Tensor:
-    """Half of the images, moved by whole pixels, at most `most` in each direction; zeros come in.
-
-    The other half stays where it is, so that most of what a network sees lies where it will be seen.
-    """
-    if most == 0:
-        return images
-    _, _, height, width = images.shape
-    padded = nn.functional.pad(images, (most, most, most, most))
-    moved = rng.random(len(images)) < 0.5
-    corners = np.where(moved[:, None], rng.integers(0, 2 * most + 1, size=(len(images), 2)), most)
-    return torch.stack(
-        [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners.tolist(), strict=True)]
-    )
 
 
 def _labels(images: ImageSet, dataset: Dataset) -> Any:

@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.errors import InputError, Unavailable
 from detector.imageset import ImageSet
 from detector.prediction import Floats
+from detector.rates import Auc, Rate
 from detector.verdicts import Verdicts
 
 TARGET_FPR: Final = 0.05
@@ -135,23 +139,21 @@ def _classify(address: str, test: ImageSet, attacked: dict[str, ImageSet]) -> di
 
 def _summary(test: ImageSet, answers: dict[str, Verdicts]) -> dict[str, Any]:
     """The figures of the last line."""
-    from detector.rates import Auc
-
     clean = answers["clean"]
     attacks = {name: answer for name, answer in answers.items() if name != "clean"}
     return {
         "accuracy": float((clean.labels == test.labels).mean()),
-        "false_positive_rate": _share(clean.adversarial),
+        "false_positive_rate": float(_flags(clean).mean()),
         "target_fpr": TARGET_FPR,
         "auc": {name: Auc.of(_known(clean.score), _known(answer.score)).value for name, answer in attacks.items()},
-        "flagged": {name: _share(answer.adversarial) for name, answer in attacks.items()},
+        "flagged": {name: float(_flags(answer).mean()) for name, answer in attacks.items()},
     }
 
 
-def _share(flags: Any) -> float:
-    """The share of flagged images; a server without a calibration flags none and says nothing."""
-    assert flags is not None
-    return float(flags.mean())
+def _flags(answer: Verdicts) -> NDArray[np.bool_]:
+    """Which images are flagged; only a server without a calibration does not say."""
+    assert answer.adversarial is not None
+    return answer.adversarial
 
 
 def _known(score: Floats | None) -> Floats:
@@ -176,15 +178,17 @@ def _save_samples(out: Path, rows: dict[str, tuple[ImageSet, Verdicts]]) -> None
 def _explain(out: Path, test: ImageSet, answers: dict[str, Verdicts], summary: dict[str, Any]) -> None:
     """The table, and what to try next."""
     print(f"\nThe server's answers, {len(test)} test images in each row, none of them seen before:\n")
-    print("images       classified wrong  flagged as adversarial  AUC")
+    print("images     classified wrong  flagged as adversarial (95 % interval)  AUC")
     for name, answer in answers.items():
+        wrong = f"{(answer.labels != test.labels).mean():.1%}"
         auc = f"{summary['auc'][name]:.3f}" if name in summary["auc"] else ""
-        print(f"{name:12} {(answer.labels != test.labels).mean():>16.1%}  {_share(answer.adversarial):>22.1%}  {auc}")
+        print(f"{name:9}  {wrong:>16}  {Rate.of(_flags(answer))!s:38}  {auc}".rstrip())
     print(
-        f"\nThe threshold keeps false alarms at {100 * TARGET_FPR:g} % or below, with 95 % confidence. AUC: the chance"
-        "\nthat an attacked image looks more suspicious than a clean one. fgsm-0.1 moves each pixel by up to 0.1"
-        "\n(of 1) in one step, pgd10-0.1 in ten. An attacker who knows the detector can get past it: see 'What it"
-        "\ncannot detect' in the README."
+        f"\nThe threshold promises to flag at most {100 * TARGET_FPR:g} % of honest images, with 95 % confidence; on"
+        f"\n{len(test)} images chance alone moves the share within the interval. AUC: the chance that an attacked"
+        "\nimage looks more suspicious than a clean one. fgsm-0.1 moves each pixel by up to 0.1 (of 1) in one step,"
+        "\npgd10-0.1 in ten. An attacker who knows the detector can get past it: see 'What it cannot detect' in"
+        "\nthe README."
     )
     ledgate = sys.argv[0] if Path(sys.argv[0]).name == "ledgate" else "ledgate"
     print(

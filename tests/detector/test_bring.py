@@ -381,7 +381,9 @@ def test_minus_infinity_is_carried_to_the_end(tmp_path: Path) -> None:
         adversarial={"zeroed": ImageSet(images=attacked, source_index=index)},
         target=TargetFpr(0.3),
         device="cpu",
+        report=tmp_path / "report",
     )
+    assert (tmp_path / "report" / "scores.png").exists()
     low = sum(np.isneginf(calibration.clean_scores))
     assert 60 < low < 140
     assert calibration.threshold == -np.inf  # the promise leaves no room for half of the images

@@ -78,6 +78,7 @@ def test_judging_against_the_twin(detector: Detector) -> None:
     assert verdicts.adversarial.any()
     assert not verdicts.adversarial.all()
     np.testing.assert_array_equal(verdicts.log_diversity, verdicts.score)
+    assert verdicts.member_probabilities is not None
     np.testing.assert_allclose(verdicts.member_probabilities, softmax(logits.astype(np.float64), axis=2), rtol=1e-12)
 
 
@@ -161,7 +162,7 @@ def test_logits_that_are_not_finite_are_never_a_verdict(detector: Detector, valu
 def fragile(seed: int) -> bytes:
     """A linear member that answers with NaN where a pixel is exactly 1, which noise never is."""
     model = make_model(seed)
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((), dtype=np.float32), "one"))
     model.graph.node[0].input[0] = "kept"
     before = [
         helper.make_node("Sub", ["images", "one"], ["gap"]),

@@ -265,7 +265,11 @@ def stale() -> Any:
 
 
 def giant_input() -> Any:
-    return make_model(shape=(3, 10**7, 10**7), weights=np.zeros((1, CLASSES), dtype=np.float32))
+    """And nothing large behind it."""
+    model = make_model(shape=(3, 10**7, 10**7), weights=np.zeros((3, CLASSES), dtype=np.float32))
+    model.graph.node.insert(0, helper.make_node("GlobalMaxPool", ["images"], ["most"]))
+    model.graph.node[1].input[0] = "most"
+    return model
 
 
 ONE = np.ones((1, 1), dtype=np.float32)

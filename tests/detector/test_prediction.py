@@ -10,7 +10,7 @@ from detector.prediction import check_labels, check_logits, check_member_count, 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_mean_of_the_members_softmax(dtype: type) -> None:
-    logits = (np.random.default_rng(0).normal(size=(20, 3, 10)) * 30).astype(dtype)
+    logits: np.ndarray = (np.random.default_rng(0).normal(size=(20, 3, 10)) * 30).astype(dtype)
     expected = softmax(logits.astype(np.float64), axis=2)
     np.testing.assert_allclose(member_probabilities(logits), expected, rtol=1e-12)
     found = mean_prediction(logits)

@@ -131,9 +131,9 @@ def test_too_few_for_a_false_alarm_rate(rate: float, delta: float, least: int) -
 def test_too_few_for_a_detection_rate() -> None:
     scores = np.arange(59.0)
     assert TargetTpr(0.95).threshold(np.zeros(1), [scores]) == np.nextafter(58.0, np.inf)
-    with pytest.raises(CalibrationError, match="expected at least 59 images of each attack .*, found 58"):
+    with pytest.raises(CalibrationError, match=r"expected at least 59 images of each attack .*, found 58"):
         TargetTpr(0.95).threshold(np.zeros(1), [scores[1:]])
-    with pytest.raises(CalibrationError, match="expected at least 72 images of each attack .*, found 59"):
+    with pytest.raises(CalibrationError, match=r"expected at least 72 images of each attack .*, found 59"):
         TargetTpr(0.95).threshold(np.zeros(1), [scores, scores])
     with pytest.raises(CalibrationError, match="found 0"):
         TargetTpr(0.95).threshold(np.zeros(1), [scores[:0]])

@@ -25,7 +25,7 @@ from training import TrainConfig
         ("epochs", 0, "epochs: expected a whole number of at least 1, found 0"),
         ("batch_size", 1, "batch_size: expected a whole number of at least 2, found 1"),
         ("learning_rate", 0.0, "learning_rate: expected a number above 0, found 0"),
-        ("shift", -1, "shift: expected a whole number of at least 0, found -1"),
+        ("augment", "flip", "augment: expected one of affine, none, found 'flip'"),
         ("seed", -1, "seed: expected a whole number of at least 0, found -1"),
     ],
 )

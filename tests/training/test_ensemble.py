@@ -70,3 +70,13 @@ def test_building_leaves_torchs_random_state_alone() -> None:
     before = torch.random.get_rng_state()
     some_ensemble()
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_members_keep_their_own_copies() -> None:
+    """Buffers that shared memory would overwrite each other when a state is loaded."""
+    one = torch.tensor([1.0])
+    ensemble = build_ensemble("cnn", members=2, image_shape=(1, 8, 8), classes=10, mean=one, std=one, seed=0)
+    trained = some_ensemble(members=2)
+    ensemble.load_state_dict(trained.state_dict())
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(ensemble.eval()(images), trained.eval()(images))

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from detector.errors import InputError, RunError
+from detector.imageset import ImageSet
 from training import Run, TrainConfig, load, train
 from training.checkpoint import Checkpoint, digest
 from training.splits import split_rows
-from training.trainer import Trainer, shifted
+from training.trainer import Trainer, predict
 
 # Trains like `train`, and kills its own process where it hurts: `before` while the checkpoint of the
 # second epoch is written, `after` when it is in place but its line of metrics is not yet written.
@@ -69,6 +70,14 @@ def test_it_learns(run: Run) -> None:
     assert lines[-1]["accuracy"] > 0.6
     assert len(lines[-1]["member_accuracy"]) == 2
     assert lines[-1]["median_log_diversity"] < 0
+
+
+def test_what_is_loaded_is_what_was_measured(run: Run, validation: ImageSet) -> None:
+    ensemble, checkpoint = run.trained()
+    assert digest(ensemble.state_dict()) == digest(checkpoint.ensemble)
+    classes = predict(ensemble, validation, batch_size=7).argmax(axis=2)
+    found = (classes == np.asarray(validation.labels)[:, None]).mean(axis=0)
+    assert found.tolist() == checkpoint.metrics[-1]["member_accuracy"]
 
 
 def test_the_same_settings_give_the_same_bits(run: Run, quick: TrainConfig, tmp_path: Path) -> None:
@@ -239,26 +248,3 @@ def test_images_are_normalised_by_the_training_part_alone(quick: TrainConfig) ->
     state = trainer.ensemble.state_dict()
     assert state["members.0.mean"].item() == pytest.approx(digits.images[rows].mean(), rel=1e-5)
     assert state["members.1.std"].item() == pytest.approx(digits.images[rows].std(), rel=1e-3)
-
-
-def test_shifts_move_half_of_the_images_and_no_further_than_they_may() -> None:
-    images = torch.zeros(400, 1, 5, 5)
-    images[:, :, 2, 2] = 1
-    moved = shifted(images, 1, np.random.default_rng(0))
-    places = moved.flatten(1).argmax(dim=1)
-    assert moved.shape == images.shape
-    assert (moved.sum(dim=(1, 2, 3)) == 1).all()
-    assert set(places.tolist()) == {6, 7, 8, 11, 12, 13, 16, 17, 18}
-    # Half stay, and of the rest one in nine.
-    assert 0.48 < (places == 12).double().mean().item() < 0.63
-
-
-def test_a_shift_brings_in_zeros() -> None:
-    moved = shifted(torch.ones(50, 1, 3, 3), 1, np.random.default_rng(0))
-    sums = set(moved.sum(dim=(1, 2, 3)).tolist())
-    assert sums == {4.0, 6.0, 9.0}
-
-
-def test_without_shift_images_are_as_they_were() -> None:
-    images = torch.rand(3, 1, 4, 4)
-    assert shifted(images, 0, np.random.default_rng(0)) is images

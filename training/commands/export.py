@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from training.export import export
+from training.exporter import export
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

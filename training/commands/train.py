@@ -5,6 +5,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from training.augment import AUGMENTATIONS
 from training.config import TrainConfig
 from training.datasets import DATASETS
 from training.execution import THREADS
@@ -27,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, default=default.epochs, metavar="N", help="how often each image is seen")
     add("--batch-size", type=int, default=default.batch_size, metavar="IMAGES", help="images in one step")
     add("--learning-rate", type=float, default=default.learning_rate, metavar="RATE", help="Adam's, at the start")
-    add("--shift", type=int, default=default.shift, metavar="PIXELS", help="move training images by up to so many")
-    add("--seed", type=int, default=default.seed, help="of weights, shuffles and shifts")
+    add("--augment", choices=sorted(AUGMENTATIONS), default=default.augment, help="how training images are varied")
+    add("--seed", type=int, default=default.seed, help="of weights, shuffles and augmentation")
     add("--threads", type=int, default=THREADS, metavar="N",
         help="CPU threads; the last bits of the result depend on it")  # fmt: skip
     add("--out", type=Path, required=True, metavar="RUN", help="the folder; an unfinished run in it goes on")

@@ -123,26 +123,30 @@ def check_same_logits(name: str, member: nn.Module, content: bytes, images: NDAr
             )
 
 
-def commit() -> str | None:
-    """The commit of ledgate's own source with `-dirty` where it was changed; None where it is installed."""
-    git, here = shutil.which("git"), Path(__file__).resolve()
+def commit(file: Path = Path(__file__)) -> str | None:
+    """The commit of ledgate's own source, with `-dirty` where it was changed; None where it is installed."""
+    git = shutil.which("git")
     if git is None:
         return None
     # An installed ledgate may lie inside somebody's repository; only a tracked file tells ours.
-    for words in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty", "--abbrev=40"]):
-        done = subprocess.run([git, "-C", here.parent, *words], capture_output=True, text=True, check=False)
+    tracked = ["ls-files", "--error-unmatch", file.name]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = None
+    for words in (tracked, describe):
+        done = subprocess.run([git, "-C", file.resolve().parent, *words], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return None
-    return done.stdout.strip()
+        found = done.stdout.strip()
+    return found
 
 
 def _without_traces(model: Any) -> Any:
     """Drops stack traces, local paths and other notes of the exporter."""
     for holder in _holders(model):
-        holder.doc_string = ""
-        if hasattr(holder, "metadata_props"):
-            del holder.metadata_props[:]
-    model.producer_version = ""
+        for note in ("doc_string", "metadata_props"):
+            if note in holder.DESCRIPTOR.fields_by_name:
+                holder.ClearField(note)
+    model.ClearField("producer_version")
     return model
 
 

@@ -1,6 +1,7 @@
 """Export: ONNX members that answer as torch does, and a bundle with its history."""
 
 import logging
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from detector.bundle import Bundle
 from detector.errors import InputError, MemberError, RunError
 from detector.imageset import ImageSet, as_floats
 from training import Run, TrainConfig, export
-from training.export import check_same_logits, to_onnx
+from training.exporter import check_same_logits, commit, to_onnx
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_a_member_that_answers_differently_is_refused(run: Run, validation: Imag
 def test_nothing_is_written_when_a_member_differs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble, checkpoint = run.trained()
     other = to_onnx(ensemble.members[1], checkpoint.image_shape)
-    monkeypatch.setattr("training.export.to_onnx", lambda *_: other)
+    monkeypatch.setattr("training.exporter.to_onnx", lambda *_: other)
     with pytest.raises(MemberError, match="member member_0"):
         export(run, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -111,3 +112,24 @@ def test_an_unfinished_run_is_refused(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected a finished run, found 0 of 4 epochs; the 'ledgate train' command"):
         export(copied, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_commit_is_that_of_a_tracked_file(tmp_path: Path) -> None:
+    file = tmp_path / "source.py"
+    file.write_text("x = 1\n")
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert commit(file) is None
+    git("init", "--quiet")
+    assert commit(file) is None
+    git("add", "source.py")
+    git("commit", "--quiet", "--message=first")
+    head = git("rev-parse", "HEAD")
+    git("tag", "--annotate", "--message=tagged", "v1")
+    assert commit(file) == head
+    file.write_text("x = 2\n")
+    assert commit(file) == f"{head}-dirty"

@@ -1,0 +1,375 @@
+"""`ledgate bundle`, `ledgate calibrate` and `ledgate inspect` as a user and a program meet them."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.bundle import Bundle
+from detector.calibration import Calibration
+from detector.imageset import ImageSet
+from ledgate.cli import main
+from tests.conftest import CLASSES, make_images, make_model
+
+Ledgate = Callable[..., "Result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a command left."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        assert (self.status, self.err) == (0, "")
+        return json.loads(self.out)
+
+    @property
+    def refusal(self) -> str:
+        """The one line on standard error."""
+        assert self.out == ""
+        assert self.err.endswith("\n")
+        assert self.err.count("\n") == 1
+        assert "Traceback" not in self.err
+        return self.err[:-1]
+
+
+@pytest.fixture
+def ledgate(capsys: pytest.CaptureFixture[str]) -> Ledgate:
+    """Runs the command in this process."""
+
+    def run(*words: object) -> Result:
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as exit_:  # a usage error
+            status = int(exit_.code or 0)
+        return Result(status=status, **capsys.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with three members, labels, clean and attacked images."""
+    for seed, name in enumerate("abc"):
+        (tmp_path / f"{name}.onnx").write_bytes(make_model(seed).SerializeToString())
+    (tmp_path / "labels.txt").write_text("".join(f"kind {index}\n" for index in range(CLASSES)))
+    clean = make_images(200)
+    index = np.arange(200)
+    labels = np.arange(200) % CLASSES
+    ImageSet(images=clean, labels=labels, source_index=index).save(tmp_path / "clean.npz")
+    noisy = np.clip(clean + np.random.default_rng(1).normal(size=clean.shape) / 4, 0, 1).astype(np.float32)
+    attacked = ImageSet(images=noisy, source_index=index, info={"attack": {"name": "noise-0.25"}})
+    attacked.save(tmp_path / "attacked.npz")
+    return tmp_path
+
+
+def members(files: Path, names: str = "abc") -> list[str]:
+    return [word for name in names for word in ("--member", str(files / f"{name}.onnx"))]
+
+
+# bundle
+
+
+def test_bundle(ledgate: Ledgate, files: Path) -> None:
+    out = files / "out"
+    result = ledgate(
+        "bundle", *members(files), "--out", out, "--labels", files / "labels.txt", "--mean=0.5", "--std=0.5"
+    )
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[:3] == [f"{name}.onnx: folded in mean [0.5] and std [0.5]" for name in "abc"]
+    assert lines[3] == f"{out}: 3 members, 10 classes, images (1, 8, 8)"
+    assert lines[4].startswith(f"next: ledgate calibrate {out} --clean clean.npz")
+    assert Bundle.open(out).labels[9] == "kind 9"
+
+
+def test_bundle_as_json(ledgate: Ledgate, files: Path) -> None:
+    document = ledgate("bundle", *members(files), "--out", files / "out", "--json").document
+    assert document["path"] == str(files / "out")
+    assert {**document, "path": None} == {**json.loads((files / "out" / "bundle.json").read_text()), "path": None}
+    assert document["provenance"]["members"] == ["a.onnx", "b.onnx", "c.onnx"]
+
+
+def test_bundle_warns_of_identical_members(ledgate: Ledgate, files: Path) -> None:
+    (files / "c.onnx").write_bytes((files / "a.onnx").read_bytes())
+    result = ledgate("bundle", *members(files), "--out", files / "out")
+    assert result.status == 0
+    assert "warning: a.onnx and c.onnx give identical answers" in result.out
+
+
+def damage(name: str, content: bytes) -> Callable[[Path], None]:
+    """Writes something else into a file of the folder."""
+
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def nothing(folder: Path) -> None:
+    """Leaves the files as they are."""
+
+
+def assert_refused(result: Result, command: str, reason: str) -> None:
+    """Exit status 1, nothing on standard output, and one line that says why."""
+    assert result.status == 1
+    assert result.refusal.startswith(f"ledgate {command}: ")
+    assert re.search(reason, result.refusal), result.refusal
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "reason"),
+    [
+        (damage("b.onnx", b"text"), [], r"member .*/b\.onnx: expected an ONNX model, found bytes that are none"),
+        (
+            damage("b.onnx", make_model(1, batch=4).SerializeToString()),
+            [],
+            r"member .*/b\.onnx: expected an open batch axis, found it fixed to 4 in 'images'",
+        ),
+        (remove("b.onnx"), [], r"member .*/b\.onnx: expected a file, found none"),
+        (damage("out", b""), [], r"/out: expected a new folder, found an existing one"),
+        (nothing, ["--mean", "0.5"], r"--mean and --std: expected both or neither, found one"),
+        (nothing, ["--mean=0.5,0.5", "--std=1"], r"--mean: expected 1 number, found 2"),
+        (nothing, ["--outputs", "probabilities"], r"/a\.onnx: expected a trailing softmax to cut back"),
+        (nothing, ["--labels", "nowhere.txt"], r"nowhere\.txt: expected a file, found none"),
+        (nothing, ["--labels", "."], r"\.: expected a file, found a folder"),
+        (damage("labels.txt", b"one\ntwo\n"), ["--labels", "labels.txt"], r"labels: expected 10 names, .*, found 2"),
+        (damage("labels.txt", b"\xff\n" * 10), ["--labels", "labels.txt"], r"labels\.txt: expected text in UTF-8"),
+        (nothing, ["--member", "a.onnx"] * 7, r"members: expected at most 9 for 10 classes, found 10; .* singular"),
+    ],
+)
+def test_bundle_refuses_in_one_line(
+    ledgate: Ledgate,
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Path], None],
+    words: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(files)
+    before(files)
+    listing = sorted(files.iterdir())
+    for json_too in ([], ["--json"]):
+        result = ledgate("bundle", *members(files), "--out", files / "out", *words, *json_too)
+        assert_refused(result, "bundle", reason)
+    assert sorted(files.iterdir()) == listing
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["bundle", "--out", "out"], "the following arguments are required: --member"),
+        (["bundle", "--member", "a.onnx"], "the following arguments are required: --out"),
+        (
+            ["bundle", "--member", "a", "--out", "o", "--mean", "0.5,x"],
+            "argument --mean: invalid numbers value: '0.5,x'",
+        ),
+        (["bundle", "--member", "a", "--out", "o", "--outputs", "odds"], "argument --outputs: invalid choice: 'odds'"),
+        (
+            ["calibrate", "b", "--clean", "c.npz"],
+            "one of the arguments --target-fpr --target-tpr --threshold is required",
+        ),
+        (
+            ["calibrate", "b", "--clean", "c.npz", "--target-fpr", "0.1", "--threshold", "-1"],
+            "argument --threshold: not allowed with argument --target-fpr",
+        ),
+        (["calibrate", "b", "--target-fpr", "0.1"], "the following arguments are required: --clean"),
+        (
+            ["calibrate", "b", "--clean", "c", "--target-fpr", "low"],
+            "argument --target-fpr: invalid float value: 'low'",
+        ),
+        (["inspect"], "the following arguments are required: BUNDLE"),
+    ],
+)
+def test_usage_errors(ledgate: Ledgate, words: list[str], reason: str) -> None:
+    result = ledgate(*words)
+    assert result.status == 2
+    assert result.refusal.startswith(f"ledgate {words[0]}: {reason}")
+
+
+@pytest.fixture
+def made(ledgate: Ledgate, files: Path) -> Path:
+    """A bundle of the three members."""
+    assert ledgate("bundle", *members(files), "--out", files / "out", "--labels", files / "labels.txt").status == 0
+    return files / "out"
+
+
+def test_calibrate(ledgate: Ledgate, files: Path, made: Path) -> None:
+    words = ["--clean", files / "clean.npz", "--adversarial", files / "attacked.npz", "--target-fpr", "0.2"]
+    result = ledgate("calibrate", made, *words, "--report", files / "report", "--device", "cpu")
+    assert (result.status, result.err) == (0, "")
+    calibration = Calibration.load(made / "calibration.json")
+    lines = result.out.splitlines()
+    assert lines[0] == f"threshold {calibration.threshold:.6g} on log_diversity, as TargetFpr(0.2, delta=0.05)"
+    assert lines[1] == (
+        "At most 20 % of honest images are flagged, with 95 % confidence, as long as they are drawn like the 100 that "
+        "chose the threshold."
+    )
+    (row,) = [line for line in lines if line.startswith("| noise-0.25 ")]
+    assert str(calibration.attacks[0].flagged) in row
+    assert str(calibration.attacks[0].auc) in row
+    assert lines[-2:] == [f"report: {files / 'report' / 'report.md'}", f"next: ledgate serve {made}"]
+    assert (files / "report" / "roc.png").exists()
+    assert max(map(len, lines)) < 150
+
+
+def test_calibrate_as_json(ledgate: Ledgate, files: Path, made: Path) -> None:
+    words = ["--clean", files / "clean.npz", "--adversarial", files / "attacked.npz", "--target-tpr", "0.5"]
+    document = ledgate("calibrate", made, *words, "--device", "cpu", "--json", "--seed", "3").document
+    assert document == json.loads((made / "calibration.json").read_text())
+    assert document["target"] == {"kind": "tpr", "rate": 0.5, "delta": 0.05}
+    assert document["seed"] == 3
+    assert [attack["name"] for attack in document["attacks"]] == ["noise-0.25"]
+
+
+@pytest.mark.parametrize(
+    ("word", "written"), [("--threshold=-inf", "-Infinity"), ("--threshold=-1.5e-3", -0.0015), ("--threshold=-2", -2.0)]
+)
+def test_a_threshold_of_ones_own(ledgate: Ledgate, files: Path, made: Path, word: str, written: object) -> None:
+    document = ledgate("calibrate", made, "--clean", files / "clean.npz", word, "--device", "cpu", "--json").document
+    assert document["threshold"] == written
+    assert document["target"] == {"kind": "explicit", "value": written}
+    assert document["attacks"] == []
+
+
+def test_a_report_file_of_its_own(ledgate: Ledgate, files: Path, made: Path) -> None:
+    ImageSet(images=make_images(50, seed=9), source_index=np.arange(200, 250)).save(files / "more.npz")
+    words = ["--clean", files / "clean.npz", "--report-clean", files / "more.npz", "--target-fpr", "0.2", "--json"]
+    document = ledgate("calibrate", made, *words, "--device", "cpu").document
+    assert len(document["clean_scores"]) == 200
+    assert document["false_positives"]["n"] == 50
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "reason"),
+    [
+        (nothing, ["--target-fpr", "0.01"], r"TargetFpr\(0.01, .*\): expected at least 299 clean images .*, found 100"),
+        (nothing, ["--target-fpr", "1.5"], r"target FPR: expected a number between 0 and 1, found 1.5"),
+        (nothing, ["--target-fpr", "0.2", "--delta", "0"], r"delta: expected a number between 0 and 1, found 0"),
+        (nothing, ["--target-tpr", "0.9"], r"TargetTpr\(.*\): expected attacked images, found none"),
+        (nothing, ["--threshold", "nan"], r"threshold: expected a number, found nan"),
+        (nothing, ["--target-fpr", "0.2", "--report-fraction", "1"], r"report fraction: expected a number between"),
+        (nothing, ["--target-fpr", "0.2", "--seed", "-1"], r"seed: expected at least 0, found -1"),
+        (nothing, ["--target-fpr", "0.2", "--device", "tpu"], r"device: expected auto, cpu, cuda or .*, found 'tpu'"),
+        (remove("clean.npz"), ["--target-fpr", "0.2"], r"/clean\.npz: expected an images .npz, found no file"),
+        (damage("clean.npz", b"text"), ["--target-fpr", "0.2"], r"/clean\.npz: expected an .npz archive"),
+        (nothing, ["--target-fpr", "0.2", "--adversarial", "nowhere.npz"], r"nowhere\.npz: expected an images .npz"),
+        (
+            nothing,
+            ["--target-fpr", "0.2", "--adversarial", "attacked.npz", "attacked.npz"],
+            r"attacked\.npz: expected one file for each attack, found another of 'noise-0.25'",
+        ),
+        (nothing, ["--target-fpr", "0.2", "--report-clean", "clean.npz"], r"report images: .*, found 200 in both"),
+        (nothing, ["--target-fpr", "0.2", "--report", "clean.npz"], r"clean\.npz: expected a folder for the report"),
+        (damage("out/member_1.onnx", b"text"), ["--target-fpr", "0.2"], r"member_1\.onnx: expected SHA-256"),
+        (damage("out/bundle.json", b"{}"), ["--target-fpr", "0.2"], r"bundle\.json: labels: Field required"),
+    ],
+)
+def test_calibrate_refuses_in_one_line(
+    ledgate: Ledgate,
+    files: Path,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Path], None],
+    words: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(files)
+    before(files)
+    listing = sorted(made.iterdir())
+    result = ledgate("calibrate", made, "--clean", files / "clean.npz", *words)
+    assert_refused(result, "calibrate", reason)
+    assert sorted(made.iterdir()) == listing
+
+
+def test_inspect(ledgate: Ledgate, files: Path, made: Path) -> None:
+    bundle = Bundle.open(made)
+    result = ledgate("inspect", made)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        f"{made}: every digest matches",
+        "members      3",
+        "classes      10: " + ", ".join(f"kind {index}" for index in range(CLASSES)),
+        "images       1 x 8 x 8, uint8 or float32 in [0, 1]",
+        f"digest       {bundle.digest}",
+        f"made by      {bundle.manifest.provenance['command']}",
+        "calibration  none: images are scored, and never flagged; ledgate calibrate makes one",
+    ]
+    ledgate("calibrate", made, "--clean", files / "clean.npz", "--target-fpr", "0.2", "--device", "cpu")
+    text = ledgate("inspect", made).out
+    calibration = Calibration.load(made / "calibration.json")
+    assert f"calibration  {calibration.digest}\n" in text
+    assert f"threshold    {calibration.threshold:.6g} on log_diversity, as TargetFpr(0.2, delta=0.05)\n" in text
+    assert "measured on  CPUExecutionProvider float32\n" in text
+    assert str(calibration.false_positives) in text
+
+
+def test_inspect_as_json(ledgate: Ledgate, files: Path, made: Path) -> None:
+    manifest = json.loads((made / "bundle.json").read_text())
+    assert ledgate("inspect", made, "--json").document == {"manifest": manifest, "calibration": None}
+    ledgate("calibrate", made, "--clean", files / "clean.npz", "--threshold=-inf", "--device", "cpu")
+    document = ledgate("inspect", made, "--json").document
+    assert document["calibration"] == json.loads((made / "calibration.json").read_text())
+    assert document["calibration"]["threshold"] == "-Infinity"
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (remove("out/bundle.json"), r"bundle\.json: expected a file, found none"),
+        (damage("out/bundle.json", b"\xff"), r"bundle\.json: content: Invalid JSON"),
+        (damage("out/member_2.onnx", b""), r"member_2\.onnx: expected SHA-256"),
+        (damage("out/calibration.json", b"{}"), r"calibration\.json: score: Field required"),
+        (damage("out/probes.npz", b""), r"calibration\.json: expected a file, found none"),
+    ],
+)
+def test_inspect_refuses_in_one_line(
+    ledgate: Ledgate, files: Path, made: Path, before: Callable[[Path], None], reason: str
+) -> None:
+    before(files)
+    for words in ([], ["--json"]):
+        assert_refused(ledgate("inspect", made, *words), "inspect", reason)
+
+
+def test_inspect_of_no_bundle(ledgate: Ledgate, files: Path) -> None:
+    reason = r"nowhere: expected a bundle's folder, found nothing"
+    assert_refused(ledgate("inspect", files / "nowhere"), "inspect", reason)
+    assert_refused(
+        ledgate("inspect", files / "a.onnx"), "inspect", r"a\.onnx: expected a bundle's folder, found a file"
+    )
+
+
+def test_in_processes_of_their_own(files: Path) -> None:
+    """As a script runs them: JSON alone on standard output, nothing on standard error, and 1 with a line."""
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ledgate", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    made = run("bundle", *members(files), "--out", files / "out", "--json")
+    calibrated = run("calibrate", files / "out", "--clean", files / "clean.npz", "--target-fpr", "0.2", "--json")
+    for result in (made, calibrated):
+        assert (result.returncode, result.stderr) == (0, "")
+        assert isinstance(json.loads(result.stdout), dict)
+    again = run("bundle", *members(files), "--out", files / "out")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == (
+        f"ledgate bundle: {files / 'out'}: expected a new folder, found an existing one; remove it or choose another "
+        "name\n"
+    )
