@@ -9,11 +9,11 @@ inputs are most suspicious: softmax underflows when a class is certain, and the 
 the condition number of nearly parallel members. So here
 - the softmax is never formed: its denominator cancels in the normalisation, and what is left
   depends on the other logits only, relative to the largest of them;
-- the volume comes from Gaussian elimination with complete pivoting, M = L D U: D takes up sizes
-  that differ by forty orders of magnitude, and what is left, L, is well conditioned (Demmel and
-  others, "Computing the singular value decomposition with high relative accuracy", 1999). A
-  Householder QR, even with sorted rows and pivoted columns, loses every digit where the members'
-  logits spread over 100.
+- the volume comes from Gaussian elimination, M = L D U: D takes up sizes that differ by forty orders
+  of magnitude, and what is left, L, is well conditioned. Each step takes the column whose largest
+  entry stands out most, so that what it subtracts from the others is small and they keep their
+  digits. Complete pivoting, and a Householder QR with sorted rows and pivoted columns, lose up to
+  all of them where the members' logits spread over 100 and K is close to L.
 No jitter is added. Training needs one for its gradient; see `training.adp`.
 """
 
@@ -81,7 +81,7 @@ def _log_volume(matrix: Floats) -> Floats:
     volume = np.zeros(count)
     for step in range(members):
         rows, rest = matrix[:, step:], matrix[:, step:, step:]
-        row, column = np.divmod(np.abs(rest).reshape(count, -1).argmax(axis=1), members - step)
+        row, column = _pivot(rest)
         rows[images, row], rows[:, 0] = rows[:, 0].copy(), rows[images, row]
         rest[images, :, column], rest[:, :, 0] = rest[:, :, 0].copy(), rest[images, :, column]
         pivot = rest[:, 0, 0]
@@ -95,3 +95,14 @@ def _log_volume(matrix: Floats) -> Floats:
     lower[:, range(members), range(members)] = 1.0
     corners = np.diagonal(np.linalg.qr(lower, mode="r"), axis1=1, axis2=2)
     return np.asarray(volume + np.log(np.abs(corners)).sum(axis=1))
+
+
+def _pivot(rest: Floats) -> tuple[Ints, Ints]:
+    """In each (n, l, k) matrix, row and column of the entry that stands out most from its column."""
+    sizes = np.abs(rest)
+    tops = sizes.argmax(axis=1)[:, None]
+    largest = np.take_along_axis(sizes, tops, axis=1)
+    np.put_along_axis(sizes, tops, 0.0, axis=1)
+    second = sizes.max(axis=1, keepdims=True)
+    column = np.divide(second, largest, out=np.full_like(largest, np.inf), where=largest > 0).argmin(axis=2)
+    return np.take_along_axis(tops, column[:, None], axis=2)[:, 0, 0], column[:, 0]

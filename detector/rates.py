@@ -3,14 +3,14 @@
 Scores may be minus infinity, which scikit-learn's curves refuse; the order is all they need, so
 they are given ranks. Attacked inputs are the positives; LOWER scores are more suspicious. An AUC
 below 0.5 is reported as what it is.
+
+SciPy and scikit-learn are imported where something is estimated: they take over a second, and who
+opens a bundle only reads what was estimated before.
 """
 
 from typing import Final
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, rankdata
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from detector.document import Record
 from detector.errors import InputError
@@ -42,6 +42,8 @@ class Rate(Record):
         count, n = int(np.count_nonzero(hits)), len(hits)
         if n == 0:
             raise InputError("rate: expected at least one input, found none")
+        from scipy.stats import binomtest
+
         interval = binomtest(count, n).proportion_ci(CONFIDENCE, method="exact")
         return cls(count=count, n=n, rate=count / n, low=float(interval.low), high=float(interval.high))
 
@@ -73,6 +75,10 @@ class Auc(Record):
         """
         if len(clean) == 0 or len(attacked) == 0:
             raise InputError(f"AUC: expected clean and attacked inputs, found {len(clean)} and {len(attacked)}")
+        from scipy.optimize import brentq
+        from scipy.stats import norm
+        from sklearn.metrics import roc_auc_score
+
         suspicion, attack = _suspicion(clean, attacked)
         value = float(roc_auc_score(attack, suspicion))
         half = float(norm.ppf(0.5 + CONFIDENCE / 2))
@@ -99,6 +105,8 @@ def _deviation(area: float, clean: int, attacked: int) -> float:
 
 def curve(clean: Floats, attacked: Floats) -> tuple[Floats, Floats]:
     """The ROC curve: false and true positive rates, each (M,), from (0, 0) to (1, 1)."""
+    from sklearn.metrics import roc_curve
+
     suspicion, attack = _suspicion(clean, attacked)
     fpr, tpr, _ = roc_curve(attack, suspicion)
     return fpr, tpr
@@ -106,6 +114,8 @@ def curve(clean: Floats, attacked: Floats) -> tuple[Floats, Floats]:
 
 def _suspicion(clean: Floats, attacked: Floats) -> tuple[Floats, np.ndarray]:
     """Ranks that grow with suspicion, and which inputs are attacked."""
+    from scipy.stats import rankdata
+
     scores = np.concatenate([clean, attacked])
     if np.isnan(scores).any():
         raise InputError("scores: expected numbers, found nan")

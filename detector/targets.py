@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy.stats import beta
 
 from detector.errors import CalibrationError, InputError
 from detector.prediction import Floats
@@ -56,6 +55,8 @@ class TargetFpr:
         Raises:
             CalibrationError: n is too small; names the n it takes.
         """
+        from scipy.stats import beta  # slow to import, and only needed to choose a threshold
+
         del attacked
         count = len(clean)
         ranks = np.arange(1, count + 1)
@@ -109,6 +110,8 @@ class TargetTpr:
         """The threshold for one attack."""
         count = len(scores)
         ranks = np.arange(1, count + 1)
+        from scipy.stats import beta
+
         kept = np.flatnonzero(beta.sf(self.rate, ranks, count - ranks + 1) >= 1 - delta)
         if not len(kept):
             least = max(math.ceil(math.log(delta) / math.log(self.rate)), count + 1)  # the two round differently

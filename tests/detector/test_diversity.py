@@ -78,13 +78,29 @@ def test_wide_logits(members: int, classes: int, spread: float) -> None:
     assert error(logits, labels, digits=60) <= 1e-9
 
 
-def test_a_graded_square_matrix() -> None:
-    """K = L - 1 and a spread of 100, where a pivoted QR was off by 27 in 148."""
+@pytest.mark.parametrize(("members", "classes", "count"), [(3, 4, 120), (3, 5, 120), (5, 6, 30), (9, 10, 6)])
+@pytest.mark.parametrize("spread", [100.0, 150.0, 200.0])
+def test_wide_logits_and_as_many_members_as_there_may_be(members: int, classes: int, count: int, spread: float) -> None:
+    """The hardest case known: a pivoted QR and complete pivoting are off by anything up to infinity in some."""
+    rng = np.random.default_rng(int(members * spread))
+    logits = rng.uniform(-spread, 0, size=(count, members, classes))
+    assert error(logits, rng.integers(classes, size=count), digits=60) <= 1e-9
+
+
+def test_where_a_pivoted_qr_fails() -> None:
+    """By 27 in 148 in one of these."""
     rng = np.random.default_rng(12)
     logits = rng.uniform(-100, 0, size=(20, 9, 10))
     labels = rng.integers(10, size=20)
-    worst = [1, 8, 14]
-    assert error(logits[worst], labels[worst], digits=60) <= 1e-9
+    hard = [1, 8, 14]
+    assert error(logits[hard], labels[hard], digits=60) <= 1e-9
+
+
+def test_where_complete_pivoting_fails() -> None:
+    """All members agree on one wrong class, by margins that differ widely."""
+    others = np.array([[0, -0.38, -127.97], [0, -28.14, -164.07], [0, -194.58, -163.13]])
+    logits = np.concatenate([np.full((3, 1), 1.0), others], axis=1)[None]
+    assert error(logits, np.zeros(1, dtype=np.int64), digits=100) <= 1e-12
 
 
 @pytest.mark.parametrize("margin", [20.0, 60.0, 100.0])
