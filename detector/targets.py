@@ -108,10 +108,10 @@ class TargetTpr:
 
     def _one(self, scores: Floats, delta: float) -> float:
         """The threshold for one attack."""
-        count = len(scores)
-        ranks = np.arange(1, count + 1)
         from scipy.stats import beta
 
+        count = len(scores)
+        ranks = np.arange(1, count + 1)
         kept = np.flatnonzero(beta.sf(self.rate, ranks, count - ranks + 1) >= 1 - delta)
         if not len(kept):
             least = max(math.ceil(math.log(delta) / math.log(self.rate)), count + 1)  # the two round differently
