@@ -1,5 +1,6 @@
 """Small real ONNX members and bundles, made in milliseconds and without torch."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from detector.bundle import Bundle, write_bundle
+from detector.calibrate import calibrate
 from detector.imageset import ImageSet
+from detector.targets import TargetFpr
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
@@ -74,21 +77,28 @@ def members() -> list[bytes]:
     return make_members()
 
 
-@pytest.fixture
-def bundle(tmp_path: Path, members: list[bytes]) -> Bundle:
-    """A bundle of three linear members, not calibrated."""
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles `plain` and `calibrated`, made once; tests get copies."""
+    folder = tmp_path_factory.mktemp("templates")
     labels = [f"class {index}" for index in range(CLASSES)]
-    return write_bundle(tmp_path / "linear", members=members, labels=labels, provenance={"command": "test"})
+    for name in ("plain", "calibrated"):
+        write_bundle(folder / name, members=make_members(), labels=labels, provenance={"command": "test"})
+    clean = ImageSet(images=make_images(400))
+    calibrate(folder / "calibrated", clean=clean, target=TargetFpr(0.2), device="cpu")
+    return folder
 
 
 @pytest.fixture
-def calibrated(bundle: Bundle) -> Bundle:
-    """The same, with a threshold that flags about every tenth image."""
-    from detector.calibrate import calibrate
-    from detector.targets import TargetFpr
+def bundle(tmp_path: Path, templates: Path) -> Bundle:
+    """A bundle of three linear members, not calibrated."""
+    return Bundle.open(shutil.copytree(templates / "plain", tmp_path / "linear"))
 
-    calibrate(bundle.path, clean=ImageSet(images=make_images(400)), target=TargetFpr(0.2), device="cpu")
-    return Bundle.open(bundle.path)
+
+@pytest.fixture
+def calibrated(tmp_path: Path, templates: Path) -> Bundle:
+    """The same, with a threshold that flags about every tenth image."""
+    return Bundle.open(shutil.copytree(templates / "calibrated", tmp_path / "linear"))
 
 
 MakeModel = Callable[..., Any]

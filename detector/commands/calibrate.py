@@ -43,6 +43,14 @@ def _target(options: argparse.Namespace) -> Any:
     return Explicit(options.threshold)
 
 
+def _digests(options: argparse.Namespace) -> list[dict[str, str]]:
+    """Name and SHA-256 of every file of images: what the calibration was made from."""
+    from detector.document import sha256
+
+    paths = [options.clean, options.report_clean, *options.adversarial]
+    return [{"name": path.name, "sha256": sha256(path.read_bytes())} for path in paths if path is not None]
+
+
 def run(options: argparse.Namespace) -> int:
     """Calibrates."""
     from detector.calibrate import calibrate
@@ -67,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
         report=options.report,
+        notes={"files": _digests(options)},
     )
     if options.json:
         print(calibration.model_dump_json())

@@ -78,7 +78,7 @@ def test_wide_logits(members: int, classes: int, spread: float) -> None:
     assert error(logits, labels, digits=60) <= 1e-9
 
 
-@pytest.mark.parametrize(("members", "classes", "count"), [(3, 4, 120), (3, 5, 120), (5, 6, 30), (9, 10, 6)])
+@pytest.mark.parametrize(("members", "classes", "count"), [(3, 4, 60), (3, 5, 60), (5, 6, 15), (9, 10, 4)])
 @pytest.mark.parametrize("spread", [100.0, 150.0, 200.0])
 def test_wide_logits_and_as_many_members_as_there_may_be(members: int, classes: int, count: int, spread: float) -> None:
     """The hardest case known: a pivoted QR and complete pivoting are off by anything up to infinity in some."""

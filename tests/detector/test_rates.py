@@ -115,7 +115,7 @@ def test_intervals_cover_the_truth(clean: int, attacked: int, shift: float) -> N
     """For normal scores the true area is Phi(shift / sqrt 2); 95 % within three standard deviations of the count."""
     from scipy.stats import norm
 
-    truth, runs = float(norm.cdf(shift / np.sqrt(2))), 200
+    truth, runs = float(norm.cdf(shift / np.sqrt(2))), 150
     generator = np.random.default_rng(4)
     covered = 0
     for _ in range(runs):

@@ -84,7 +84,7 @@ def below(kind: str, threshold: float) -> float:
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.3])
 def test_the_false_alarm_promise_is_kept_in_simulation(kind: str, rate: float) -> None:
     """Broken in at most delta of the calibrations, plus three standard deviations of this count."""
-    runs, delta = 400, 0.05
+    runs, delta = 200, 0.05
     generator = np.random.default_rng(20)
     target = TargetFpr(rate, delta)
     broken = sum(
@@ -99,7 +99,7 @@ def test_the_false_alarm_promise_is_kept_in_simulation(kind: str, rate: float) -
 @pytest.mark.parametrize("attacks", [1, 4])
 def test_the_detection_promise_is_kept_in_simulation(kind: str, attacks: int) -> None:
     """For all attacks together."""
-    runs, delta, rate = 300, 0.1, 0.8
+    runs, delta, rate = 150, 0.1, 0.8
     generator = np.random.default_rng(21)
     target = TargetTpr(rate, delta)
     broken = 0

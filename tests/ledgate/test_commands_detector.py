@@ -1,5 +1,6 @@
 """`ledgate bundle`, `ledgate calibrate` and `ledgate inspect` as a user and a program meet them."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -373,3 +374,12 @@ def test_in_processes_of_their_own(files: Path) -> None:
         f"ledgate bundle: {files / 'out'}: expected a new folder, found an existing one; remove it or choose another "
         "name\n"
     )
+
+
+def test_the_calibration_records_its_files(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ImageSet(images=make_images(200)).save(tmp_path / "clean.npz")
+    words = ["calibrate", str(bundle.path), "--clean", str(tmp_path / "clean.npz"), "--target-fpr", "0.1", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)["provenance"]["files"]
+    digest = hashlib.sha256((tmp_path / "clean.npz").read_bytes()).hexdigest()
+    assert found == [{"name": "clean.npz", "sha256": digest}]
