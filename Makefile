@@ -26,7 +26,7 @@ $(READY): requirements/dev.lock pyproject.toml
 	'$(or $(PYTHON),none)'; install one, or name it with 'make setup PYTHON=...'" >&2; exit 1; }
 	@$(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || { \
 		echo "setup: $$('$(PYTHON)' --version) in .venv"; '$(PYTHON)' -m venv --clear .venv; }
-	@echo "setup: the packages of requirements/dev.lock (5 GB; a few minutes the first time)"
+	@echo "setup: the packages of requirements/dev.lock (6 GB; a few minutes the first time)"
 	@$(PIP) install --require-hashes --no-deps -r requirements/dev.lock
 	@echo "setup: ledgate itself, editable"
 	@$(PIP) install --no-build-isolation --no-deps --editable .

@@ -49,7 +49,7 @@ def bring(
     if not files:
         raise InputError("members: expected at least 2, found none")
     if (mean is None) != (std is None):
-        raise InputError("mean and std: expected both or neither, found one")
+        raise InputError(f"mean and std: expected both or neither, found {'std' if mean is None else 'mean'} alone")
     notes: list[str] = []
     members: list[Member] = []
     answers: list[NDArray[np.float32]] = []

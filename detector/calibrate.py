@@ -15,7 +15,7 @@ from detector.detector import Detector
 from detector.errors import InputError
 from detector.imageset import ImageSet
 from detector.parts import Source, Sources
-from detector.prediction import Floats, Ints, mean_prediction
+from detector.prediction import Floats, Ints, check_labels, mean_prediction
 from detector.probes import TOLERANCE, Probes
 from detector.provenance import provenance
 from detector.rates import Auc, Rate
@@ -150,6 +150,8 @@ def _named(adversarial: Mapping[str, ImageSet] | Sequence[ImageSet]) -> dict[str
 def _score(detector: Detector, images: ImageSet, score: str, name: str) -> Scored:
     """Runs the members over images and scores them; the label left out is the prediction."""
     checked = detector.bundle.input.check(images.images, name)
+    if images.labels is not None:
+        check_labels(images.labels, len(images), detector.bundle.class_count, f"{name}: labels")
     with tqdm(total=len(checked), desc=f"scoring {name}", unit=" images", disable=None, leave=False) as bar:
         parts = []
         for start in range(0, len(checked), _CHUNK):

@@ -8,13 +8,17 @@ Infinity is written as the string "-Infinity", since JSON has no number for it.
 """
 
 import hashlib
+import re
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detector.errors import BundleError, LedgateError
 from detector.files import read_file, write_bytes
+
+# The last field, and nothing but the closing brace after it.
+_DIGEST: Final = re.compile(rb'"digest": "([0-9a-f]{64})"\s*\}\s*\Z')
 
 
 def sha256(content: bytes) -> str:
@@ -54,13 +58,18 @@ class Document(Record):
                 content that does not match its digest.
         """
         content = read_file(path, lambda found: cls.error(f"{path}: {found}"))
+        found = _DIGEST.search(content)
+        claimed = found[1].decode() if found else ""
+        changed = sha256(_with_digest(content, claimed, "")) != claimed
+        damaged = cls.error(f"{path}: the content does not match its digest; the file was damaged or edited")
+        if found and changed:  # said before what the change did to a field
+            raise damaged
         try:
             document = cls.model_validate_json(content)
         except ValidationError as error:
             raise cls.error(f"{path}: {_first(error)}") from None
-        claimed: str = getattr(document, "digest", "")
-        if not claimed or sha256(_with_digest(content, claimed, "")) != claimed:
-            raise cls.error(f"{path}: the content does not match its digest; the file was damaged or edited")
+        if changed:
+            raise damaged
         return document
 
 

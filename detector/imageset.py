@@ -108,12 +108,13 @@ class ImageSet:
         return ImageSet(**arrays, info=self.info)
 
     @classmethod
-    def load(cls, path: Path) -> "ImageSet":
+    def load(cls, path: Path | str) -> "ImageSet":
         """Reads an `images.npz`.
 
         Raises:
             InputError: Not such a file, or content that does not fit; names the file and the array.
         """
+        path = Path(path)
         arrays = _read(path)
         if "images" not in arrays:
             raise InputError(f"{path}: expected an array 'images', found {', '.join(sorted(arrays)) or 'none'}")
@@ -124,12 +125,12 @@ class ImageSet:
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Writes an `images.npz`, whole or not at all."""
         arrays = {name: value for name in _ARRAYS if (value := getattr(self, name)) is not None}
         if self.info:
             arrays["info"] = np.array(json.dumps(self.info, sort_keys=True))
-        with replacing(path) as part, part.open("wb") as file:
+        with replacing(Path(path)) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
 

@@ -134,7 +134,11 @@ def _check_constants(graph: Any, name: str) -> None:
     inside = [tensor for a in attributes for tensor in (a.t, *a.tensors)]
     for tensor in (*graph.initializer, *inside):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise MemberError(name, f"expected all weights inside the file, found external data for '{tensor.name}'")
+            raise MemberError(
+                name,
+                f"expected all weights inside the file, found external data for '{tensor.name}'; "
+                "export with external_data=False",
+            )
 
 
 def _check_nodes(graph: Any, name: str) -> None:

@@ -35,7 +35,8 @@ class Sources:
             if not self._by_index and images.clean is None:
                 raise InputError(
                     f"{name}: expected the array 'clean', or 'source_index' in every file, so that the images behind "
-                    "the threshold and behind the report can be told apart; found neither"
+                    "the threshold and behind the report can be told apart; found neither. 'clean' holds the images as "
+                    "they were before the attack, 'source_index' the row each came from"
                 )
 
     def of(self, images: ImageSet) -> list[Source]:

@@ -58,7 +58,7 @@ def check_logits(logits: ArrayLike) -> NDArray[np.floating[Any]]:
     return array
 
 
-def check_labels(labels: ArrayLike, count: int, classes: int) -> Ints:
+def check_labels(labels: ArrayLike, count: int, classes: int, where: str = "labels") -> Ints:
     """Returns labels as a (N,) int64 array within the classes.
 
     Raises:
@@ -66,13 +66,13 @@ def check_labels(labels: ArrayLike, count: int, classes: int) -> Ints:
     """
     array = np.asarray(labels)
     if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"labels: expected integers, found {array.dtype}")
+        raise InputError(f"{where}: expected integers, found {array.dtype}")
     if array.shape != (count,):
-        raise InputError(f"labels: expected shape ({count},), found {array.shape}")
+        raise InputError(f"{where}: expected shape ({count},), found {array.shape}")
     outside = (array < 0) | (array >= classes)
     if outside.any():
         first = int(np.flatnonzero(outside)[0])
-        raise InputError(f"labels: expected 0 to {classes - 1}, found {array[first]} at image {first}")
+        raise InputError(f"{where}: expected 0 to {classes - 1}, found {array[first]} at image {first}")
     return array.astype(np.int64)
 
 

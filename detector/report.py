@@ -58,7 +58,7 @@ def promise(calibration: Calibration) -> str:
                 "There is no bound on false alarms."
             )
         case Explicit():
-            return "None: the threshold was given by hand."
+            return "There is none: the threshold was given by hand."
 
 
 def table(calibration: Calibration) -> str:

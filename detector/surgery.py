@@ -45,6 +45,8 @@ def with_normalisation(member: Member, mean: Sequence[float], std: Sequence[floa
         numpy_helper.from_array(_per_channel("--mean", mean, channels), "mean"),
         numpy_helper.from_array(_per_channel("--std", std, channels), "std"),
     ]
+    if max(mean) > 1:
+        raise InputError(f"--mean: expected numbers in units of [0, 1], found {list(mean)}; divide mean and std by 255")
     if not all(value > 0 for value in std):
         raise InputError(f"--std: expected positive numbers, found {list(std)}")
     nodes = [

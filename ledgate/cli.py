@@ -33,14 +33,23 @@ COMMANDS: Final = {
 USAGE_ERROR: Final = 2
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.required or action.default in (None, "", []) else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that answers a usage error with one line, and takes no abbreviations."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)  # type: ignore[arg-type]
+        # Who is asked for help: for what a subcommand leaves over, that subcommand and not its parent.
+        self.called = self.prog
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        self.exit(USAGE_ERROR, f"{self.called}: {message}; see '{self.called} --help'\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,10 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, summary) in COMMANDS.items():
         # Only the one that is called is imported and filled.
-        subparser = subparsers.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
         if words and words[0] == name:
+            parser.called = subparser.prog
             _configure(name, subparser)
     options = parser.parse_args(words)
     return _run(COMMANDS[options.command][0], options)

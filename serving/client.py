@@ -29,6 +29,8 @@ _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
+# How gRPC's own words begin where there is no server to speak.
+_NOBODY: Final = ("failed to connect", "errors resolving", "DNS resolution failed")
 # Between two questions whether a server that answers is ready.
 _POLL_S: Final = 0.05
 
@@ -47,6 +49,9 @@ class Client:
 
     def __init__(self, address: str, *, timeout_s: float | None = None) -> None:
         _check_timeout(timeout_s)
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or "/" in address:
+            raise InputError(f"address: expected HOST:PORT, found '{address}'")
         self._address = address
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
@@ -157,9 +162,16 @@ class Client:
         try:
             return method(request, timeout=remaining_s, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
-            raise _error(error) from None
+            raise self._error(error) from None
         except ValueError:  # what gRPC raises on a closed channel
             raise Unavailable(f"{self._address}: expected an open client, found a closed one") from None
+
+    def _error(self, error: Any) -> LedgateError:
+        """Turns the error of a call, which is the call too, into ours, with the server's words."""
+        details = error.details() or "no details"
+        if error.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NOBODY):
+            return Unavailable(f"{self._address}: expected a server, found nobody who answers ({details})")
+        return error_of(error.code(), details)
 
 
 class _Deadline:
@@ -177,11 +189,6 @@ class _Deadline:
         if left_s <= 0:
             raise DeadlineExceeded("the deadline passed before all images were sent")
         return left_s
-
-
-def _error(error: Any) -> LedgateError:
-    """Turns the error of a call, which is the call too, into ours, with the server's words."""
-    return error_of(error.code(), error.details() or "no details")
 
 
 def _check_timeout(timeout_s: float | None) -> None:

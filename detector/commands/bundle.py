@@ -10,7 +10,7 @@ from detector.errors import InputError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.add_argument("--member", type=Path, action="append", required=True, metavar="FILE.onnx",
-                        help="a member; give at least two, at most one less than there are classes")  # fmt: skip
+                        help="a member; repeat it for each: two or more, fewer than there are classes")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the new folder")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="class names, one a line; by default 0, 1, 2, ...")
     parser.add_argument("--mean", type=numbers, metavar="M[,M,M]",
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from detector.bring import bring
 
     if (options.mean is None) != (options.std is None):
-        raise InputError("--mean and --std: expected both or neither, found one")
+        found = "--std" if options.mean is None else "--mean"
+        raise InputError(f"--mean and --std: expected both or neither, found {found} alone")
     bundle, notes = bring(
         options.out,
         options.member,

@@ -96,12 +96,13 @@ def test_weights_that_are_inputs_with_a_default_are_kept(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("mean", "std", "reason"),
     [
-        ([0.5], None, "mean and std: expected both or neither, found one"),
-        (None, [0.5], "mean and std: expected both or neither, found one"),
+        ([0.5], None, "mean and std: expected both or neither, found mean alone"),
+        (None, [0.5], "mean and std: expected both or neither, found std alone"),
         ([0.5, 0.5], [0.5], "--mean: expected 1 or 3 numbers, found 2"),
         ([0.5], [0.5] * 4, "--std: expected 1 or 3 numbers, found 4"),
         ([0.5], [0.0], r"--std: expected positive numbers, found \[0.0\]"),
         ([0.5], [0.5, -1.0, 0.5], "--std: expected positive numbers"),
+        ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4], r"--mean: expected numbers in units of \[0, 1\], .* by 255"),
         ([float("nan")], [0.5], "--mean: expected finite numbers"),
         ([1e300], [0.5], "--mean: expected finite numbers"),
         ([0.5], [float("inf")], "--std: expected finite numbers"),

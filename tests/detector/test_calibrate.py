@@ -299,4 +299,10 @@ def test_the_report_is_written(bundle: Bundle, clean: ImageSet, tmp_path: Path) 
         assert str(evidence.auc) in text
     assert (folder / "roc.png").read_bytes().startswith(b"\x89PNG")
     run(bundle, clean, report=folder, target=Explicit(-np.inf))  # replaced
-    assert "None: the threshold was given by hand." in (folder / "report.md").read_text()
+    assert "There is none: the threshold was given by hand." in (folder / "report.md").read_text()
+
+
+def test_labels_of_other_classes_are_refused(bundle: Bundle) -> None:
+    clean = ImageSet(images=make_images(200), labels=np.full(200, 10))
+    with pytest.raises(InputError, match="clean: labels: expected 0 to 9, found 10 at image 0"):
+        calibrate(bundle.path, clean=clean, target=TargetFpr(0.1), device="cpu")

@@ -76,7 +76,7 @@ def test_every_command_refuses_an_unknown_flag(name: str, capsys: pytest.Capture
         (["no-such-command"], "ledgate: argument COMMAND: invalid choice: 'no-such-command'"),
         (["--no-such-flag"], "ledgate: "),
         (["inspect"], "ledgate inspect: the following arguments are required"),
-        (["inspect", "--jso", "x"], "ledgate: unrecognized arguments: --jso"),
+        (["inspect", "--jso", "x"], "ledgate inspect: unrecognized arguments: --jso"),
     ],
     ids=["nothing", "command", "flag", "missing argument", "abbreviation"],
 )

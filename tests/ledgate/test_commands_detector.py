@@ -145,7 +145,7 @@ def assert_refused(result: Result, command: str, reason: str) -> None:
         ),
         (remove("b.onnx"), [], r"member .*/b\.onnx: expected a file, found none"),
         (damage("out", b""), [], r"/out: expected a new folder, found an existing one"),
-        (nothing, ["--mean", "0.5"], r"--mean and --std: expected both or neither, found one"),
+        (nothing, ["--mean", "0.5"], r"--mean and --std: expected both or neither, found --mean alone"),
         (nothing, ["--mean=0.5,0.5", "--std=1"], r"--mean: expected 1 number, found 2"),
         (nothing, ["--outputs", "probabilities"], r"/a\.onnx: expected a trailing softmax to cut back"),
         (nothing, ["--labels", "nowhere.txt"], r"nowhere\.txt: expected a file, found none"),

@@ -257,3 +257,14 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["localhost", "", "http://localhost:50051", "localhost:port", ":50051"])
+def test_an_address_is_host_and_port(address: str) -> None:
+    with pytest.raises(InputError, match=f"address: expected HOST:PORT, found '{address}'"):
+        Client(address)
+
+
+def test_nobody_at_the_address() -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(Unavailable, match=r"^127\.0\.0\.1:1: expected a server"):
+        client.model()

@@ -1,13 +1,24 @@
 """A run of a few epochs, trained once for all tests that only read it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from detector.imageset import ImageSet
 from training import Run, TrainConfig, load, take, train
 
 QUICK = TrainConfig(members=2, epochs=4, seed=3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other on several threads, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
