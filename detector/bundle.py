@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detector.calibration import FILE as CALIBRATION
@@ -195,7 +193,7 @@ def write_bundle(
         for k, member in enumerate(members)
     ]
     answers = [run_member(member) for member in parsed]
-    classes = [_classes(answer) for answer in answers]
+    classes = [answer.shape[1] for answer in answers]
     check_same(parsed, classes)
     check_names(labels, classes[0])
     contents = [member.content for member in parsed]
@@ -213,11 +211,6 @@ def write_bundle(
         manifest.save(folder / MANIFEST)
         bundle = Bundle.open(folder)  # what could not be opened never appears
     return replace(bundle, path=out)
-
-
-def _classes(logits: NDArray[np.float32]) -> int:
-    """L of a member's answer."""
-    return int(logits.shape[1])
 
 
 def _members_digest(manifest: Manifest) -> str:

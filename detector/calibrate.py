@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from detector.provenance import provenance
 from detector.rates import Auc, Rate
 from detector.scores import DEFAULT_SCORE, SCORES
 from detector.targets import Target
-
-_CHUNK: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +152,9 @@ def _score(detector: Detector, images: ImageSet, score: str, name: str) -> Score
         check_labels(images.labels, len(images), detector.bundle.class_count, f"{name}: labels")
     with tqdm(total=len(checked), desc=f"scoring {name}", unit=" images", disable=None, leave=False) as bar:
         parts = []
-        for start in range(0, len(checked), _CHUNK):
-            parts.append(detector.logits(checked[start : start + _CHUNK]))
-            bar.update(len(parts[-1]))
+        for part in detector.runs(checked):
+            parts.append(part)
+            bar.update(len(part))
     logits = np.concatenate(parts)
     classes = mean_prediction(logits).argmax(axis=1)
     return Scored(images=images, logits=logits, classes=classes, score=SCORES[score](logits, classes))

@@ -1,5 +1,6 @@
 """The detector: a bundle on a device, answering with verdicts. Needs neither torch nor gRPC."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,11 @@ class Detector:
         """Runs the members once on images that have been checked: (N, C, H, W) to (N, K, L)."""
         return self._ensemble.logits(images)
 
+    def runs(self, images: Images) -> Iterator[NDArray[np.float32]]:
+        """The logits of any number of images that have been checked, a bounded number of them at a time."""
+        for start in range(0, len(images), _CHUNK):
+            yield self.logits(images[start : start + _CHUNK])
+
     def judge(self, logits: NDArray[np.floating[Any]], *, members: bool = False) -> Verdicts:
         """Turns logits into verdicts; each image is judged by itself.
 
@@ -111,5 +117,5 @@ class Detector:
         checked = self.bundle.input.check(images)
         starts = range(0, len(checked), _CHUNK)
         # Checked as a whole, so that a message counts images from the first.
-        logits = check_logits(np.concatenate([self.logits(checked[start : start + _CHUNK]) for start in starts]))
+        logits = check_logits(np.concatenate(list(self.runs(checked))))
         return Verdicts.concatenate([self.judge(logits[start : start + _CHUNK], members=members) for start in starts])

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from detector.device import CPU, CUDA, Device, ExecutionPath, usable_cores
+from detector.device import CUDA, Device, ExecutionPath, usable_cores
 from detector.errors import DeviceError, MemberError
 from detector.imageset import Images, as_floats
 
@@ -93,6 +93,3 @@ def _session(number: int, content: bytes, options: Any, device: Device) -> Any:
         raise MemberError(str(number), f"expected a graph that ONNX Runtime can run, found: {text}") from None
     session.disable_fallback()
     return session
-
-
-__all__ = ["CPU", "CUDA", "Ensemble", "ExecutionPath"]

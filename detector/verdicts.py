@@ -41,6 +41,12 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def only(self, rows: slice) -> "Verdicts":
+        """Some rows; a field that is lacking stays so."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        own: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        return Verdicts(**own)
+
     @classmethod
     def concatenate(cls, parts: Sequence["Verdicts"]) -> "Verdicts":
         """Joins verdicts in order; a field that one part lacks is lacking in the whole."""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +180,7 @@ class Batcher:
 
     def _own(self, verdicts: Verdicts, rows: slice, ticket: Ticket) -> Verdicts | LedgateError:
         """A caller's verdicts. A score that is not a number is never below a threshold, so it is no verdict."""
-        own = _slice(verdicts, rows)
+        own = verdicts.only(rows)
         if own.score is None or np.isnan(own.score).any():
             log.error("model %s: the score is not a number: %s", self._name, ticket)
             return Internal(INTERNAL_TEXT)
@@ -210,21 +210,3 @@ def _join(parts: Sequence[Images]) -> Images:
     if len({part.dtype for part in parts}) > 1:
         return np.concatenate([as_floats(part) for part in parts])
     return cast("Images", np.concatenate(parts))
-
-
-def _slice(verdicts: Verdicts, rows: slice) -> Verdicts:
-    """Some rows of verdicts."""
-
-    def own(values: Any) -> Any:
-        return None if values is None else values[rows]
-
-    return Verdicts(
-        labels=own(verdicts.labels),
-        class_names=own(verdicts.class_names),
-        probabilities=own(verdicts.probabilities),
-        log_diversity=own(verdicts.log_diversity),
-        score=own(verdicts.score),
-        p_values=own(verdicts.p_values),
-        adversarial=own(verdicts.adversarial),
-        member_probabilities=own(verdicts.member_probabilities),
-    )

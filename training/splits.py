@@ -87,7 +87,7 @@ def sample(images: ImageSet, n: int | None, *, seed: int = 0) -> ImageSet:
         return images
     if not 1 <= n <= len(images):
         raise InputError(f"n: expected 1 to {len(images)} images, found {n}")
-    rows = np.sort(np.random.default_rng([seed]).permutation(len(images))[:n])
-    names = ("images", "labels", "source_index", "clean", "clean_correct", "success")
-    kept = {name: value[rows] for name in names if (value := getattr(images, name)) is not None}
-    return replace(images, **kept, info={**images.info, "sample": {"n": n, "seed": seed}})
+    rows = np.random.default_rng([seed]).permutation(len(images))[:n]
+    chosen = np.zeros(len(images), dtype=np.bool_)
+    chosen[rows] = True
+    return replace(images.only(chosen), info={**images.info, "sample": {"n": n, "seed": seed}})
