@@ -143,9 +143,11 @@ def test_a_caller_that_goes_away_releases_everything(
     monkeypatch.setattr(Gate, "leave", noted)
     served = serve(gated, max_streams=1)
     answers = served.stub.ClassifyStream(iter(feed))
-    feed.send(*[request(number) for number in range(5)])
-    submissions.wait(5)
+    # The first is being run before the others come, so that it is known which can be given up.
+    feed.send(request(0))
     gated.wait_for_run()
+    feed.send(*[request(number) for number in range(1, 5)])
+    submissions.wait(5)
     answers.cancel()
     submissions.wait_cancelled(5)
     left.get(timeout=PATIENCE_S)
