@@ -172,6 +172,8 @@ def write_bundle(
     members: Sequence[bytes | Member],
     labels: Sequence[str],
     provenance: Mapping[str, Any],
+    resize: bool = False,
+    grey_to_rgb: bool = False,
 ) -> Bundle:
     """Checks members and writes them as a bundle, whole or not at all.
 
@@ -180,6 +182,8 @@ def write_bundle(
         members: K serialized ONNX models, or parsed ones, in order.
         labels: L class names.
         provenance: What made the bundle, as JSON.
+        resize: See `InputSpec`.
+        grey_to_rgb: See `InputSpec`.
 
     Raises:
         MemberError: A member is refused, does not run, or does not fit the others.
@@ -199,7 +203,7 @@ def write_bundle(
     contents = [member.content for member in parsed]
     manifest = Manifest(
         labels=tuple(labels),
-        input=InputSpec(shape=parsed[0].shape),
+        input=InputSpec(shape=parsed[0].shape, resize=resize, grey_to_rgb=grey_to_rgb),
         members=tuple(MemberFile(file=f"member_{k}.onnx", sha256=sha256(c)) for k, c in enumerate(contents)),
         member_count=len(parsed),
         class_count=classes[0],

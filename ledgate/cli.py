@@ -20,14 +20,17 @@ from ledgate.rooms import check_rooms
 COMMANDS: Final = {
     "data": ("training.commands.data", "write images of a data set to a file"),
     "train": ("training.commands.train", "train an ensemble with ADP"),
+    "alpha": ("training.commands.alpha", "choose alpha, or the confidence that it leads to"),
     "export": ("training.commands.export", "turn a training run into a bundle"),
     "bundle": ("detector.commands.bundle", "make a bundle from your own ONNX members"),
     "attack": ("training.commands.attack", "attack images, to calibrate against"),
     "calibrate": ("detector.commands.calibrate", "choose the threshold of a bundle and report what it catches"),
     "classify": ("ledgate.commands.classify", "classify images with a bundle or a server"),
     "serve": ("serving.commands.serve", "serve bundles over gRPC"),
+    "evaluate": ("training.commands.evaluate", "measure finished runs on the test images: the paper's tables"),
     "inspect": ("detector.commands.inspect", "describe a bundle"),
-    "demo": ("ledgate.commands.demo", "the whole road on handwritten digits, in a few minutes"),
+    "demo": ("ledgate.commands.demo", "serve the ensemble that comes with ledgate, and show what it flags"),
+    "demo-train": ("ledgate.commands.demo_train", "the whole road on handwritten digits, in a few minutes"),
 }
 
 USAGE_ERROR: Final = 2
@@ -37,7 +40,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.required or action.default in (None, "", []) else super()._get_help_string(action)
+        silent = action.required or action.default in (None, "", []) or action.default is False
+        return action.help if silent else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,12 +7,13 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from detector.imageset import ImageSet
+from detector.errors import InputError
+from detector.imageset import ImageSet, as_floats
 from detector.verdicts import Verdicts
 
 _TILE: Final = 96
 _CAPTION: Final = 40
-_GAP: Final = 16
+_GAP: Final = 24
 _TITLE: Final = 104
 _INK: Final = (20, 20, 20)
 _ALARM: Final = (190, 20, 20)
@@ -23,8 +24,8 @@ def save_gallery(path: Path, rows: Mapping[str, tuple[ImageSet, Verdicts]], *, c
 
     Args:
         path: The PNG to write.
-        rows: By title, images of one channel and the verdicts on them.
-        columns: Images of each row.
+        rows: By title, grey or colour images and the verdicts on them.
+        columns: Images of each row, where there are so many.
     """
     width = _TITLE + columns * (_TILE + _GAP) + _GAP
     height = len(rows) * (_TILE + _CAPTION + _GAP) + _GAP
@@ -34,7 +35,7 @@ def save_gallery(path: Path, rows: Mapping[str, tuple[ImageSet, Verdicts]], *, c
     for row, (title, (images, verdicts)) in enumerate(rows.items()):
         top = _GAP + row * (_TILE + _CAPTION + _GAP)
         draw.text((_GAP, top + _TILE // 2 - 8), title, fill=_INK, font=font)
-        for column in range(columns):
+        for column in range(min(columns, len(images))):
             left = _TITLE + _GAP + column * (_TILE + _GAP)
             tile = Image.fromarray(pixels(images, column)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
             canvas.paste(tile, (left, top))
@@ -48,5 +49,12 @@ def save_gallery(path: Path, rows: Mapping[str, tuple[ImageSet, Verdicts]], *, c
 
 
 def pixels(images: ImageSet, index: int) -> np.ndarray:
-    """One image's first channel as 8-bit grey, (H, W)."""
-    return np.asarray((images.images[index, 0] * 255).round(), dtype=np.uint8)
+    """One image in 8 bits, as Pillow takes it: (H, W) grey or (H, W, 3) RGB.
+
+    Raises:
+        InputError: It has neither one channel nor three.
+    """
+    image = (as_floats(images.images[index]) * 255).round().astype(np.uint8)
+    if len(image) not in (1, 3):
+        raise InputError(f"images: expected 1 channel (grey) or 3 (RGB) to draw, found {len(image)}")
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)

@@ -33,13 +33,13 @@ LIBRARIES = {
     "grpc": {"protos", "serving"},
     "grpc_health": {"serving"},
     "grpc_reflection": {"serving"},
-    "matplotlib": {"detector"},
+    "matplotlib": {"detector", "training"},
     "numpy": {"detector", "ledgate", "serving", "training"},
     "onnx": {"detector"},
     "onnxruntime": {"detector"},
     "onnxscript": {"training"},
     "pydantic": {"detector"},
-    "scipy": {"detector"},
+    "scipy": {"detector", "training"},
     "sklearn": {"detector", "training"},
     "torch": {"training"},
     "torchvision": {"training"},
@@ -133,6 +133,10 @@ def test_no_module_of_the_detector_loads_torch_or_grpc() -> None:
 
 def test_no_module_of_serving_loads_torch() -> None:
     assert loaded_by(IMPORT_ALL.format(room="serving"), "torch", "grpc") == {"grpc"}
+
+
+def test_what_needs_no_torch_in_training_loads_none() -> None:
+    assert loaded_by("import training, training.commands.alpha; dir(training)", "torch", "torchvision") == set()
 
 
 @pytest.mark.parametrize("room", ["detector", "protos", "serving", "training"])

@@ -7,16 +7,23 @@ run = training.train(training.TrainConfig(seed=0), "RUN")
 training.export(run, "BUNDLE")
 test = training.take(training.load("digits"), "test")
 training.attack(run, test, PGD(eps=0.1)).save("adversarial.npz")
+
+A name is imported when it is first used (PEP 562), so that what needs no torch, `training.optimum`,
+works without it.
 """
 
-from training.attacked import attack
-from training.attacks import BIM, FGSM, PGD
-from training.config import TrainConfig
-from training.datasets import Dataset, load
-from training.exporter import export
-from training.loop import train
-from training.run import Run
-from training.splits import sample, take
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds the two together
+    from training.attacked import attack
+    from training.attacks import BIM, FGSM, PGD
+    from training.config import TrainConfig
+    from training.datasets import Dataset, load
+    from training.exporter import export
+    from training.loop import train
+    from training.run import Run
+    from training.splits import sample, take
 
 __all__ = [
     "BIM",
@@ -32,3 +39,33 @@ __all__ = [
     "take",
     "train",
 ]
+
+# name -> the module it comes from
+_HOMES: Final = {
+    "BIM": "training.attacks",
+    "FGSM": "training.attacks",
+    "PGD": "training.attacks",
+    "Dataset": "training.datasets",
+    "Run": "training.run",
+    "TrainConfig": "training.config",
+    "attack": "training.attacked",
+    "export": "training.exporter",
+    "load": "training.datasets",
+    "sample": "training.splits",
+    "take": "training.splits",
+    "train": "training.loop",
+}
+
+if not TYPE_CHECKING:  # a type checker would take this for a promise that every name exists
+
+    def __getattr__(name: str) -> object:
+        """Imports a public name at its first use and keeps it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'training' has no attribute '{name}'")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -89,64 +89,83 @@ def log_diversity(logits: Tensor, labels: Tensor, *, jitter: float = JITTER) -> 
     return 2 * torch.diagonal(factor, dim1=1, dim2=2).log().sum(dim=1)
 
 
-def prediction_entropy(logits: Tensor) -> Tensor:
+def prediction_entropy(logits: Tensor, *, classes: Tensor | None = None) -> Tensor:
     """The Shannon entropy of the ensemble's prediction, H(F) in Eq. (5); natural log.
+
+    Args:
+        logits: (N, K, L), any floating dtype.
+        classes: (N, m) int64, the classes it is taken over, the prediction made to sum to 1 on them
+            (the sampling of Appendix B.2); None for all.
+
+    Returns:
+        (N,) float64, from 0 to log L, or log m.
+
+    Raises:
+        InputError: Shapes that do not fit, or a K and L without log diversity.
+    """
+    log_mean = log_prediction(logits)
+    if classes is not None:
+        if classes.ndim != 2 or len(classes) != len(logits):
+            raise InputError(f"classes: expected shape ({len(logits)}, m), found {tuple(classes.shape)}")
+        log_mean = functional.log_softmax(log_mean.gather(1, classes), dim=1)
+    return -(log_mean.exp() * log_mean).sum(dim=1)
+
+
+def js_divergence(logits: Tensor) -> Tensor:
+    """The JS-divergence of the members' predictions, Eq. (9): a diagnostic, since it cannot be trained with.
+
+    The entropy of the mean less the mean of the entropies, which is also the mutual information of the
+    prediction and the member that made it.
 
     Args:
         logits: (N, K, L), any floating dtype.
 
     Returns:
-        (N,) float64, from 0 to log L.
+        (N,) float64, from 0, where all members agree, to log K.
 
     Raises:
         InputError: Not (N, K, L), or a K and L without log diversity.
     """
-    log_mean = log_prediction(logits)
-    return -(log_mean.exp() * log_mean).sum(dim=1)
+    _check(logits)
+    log_members = functional.log_softmax(logits.double(), dim=2)
+    return prediction_entropy(logits) + (log_members.exp() * log_members).sum(dim=2).mean(dim=1)
 
 
-def regulariser(logits: Tensor, labels: Tensor, *, alpha: float, beta: float) -> Tensor:
-    """The ADP regulariser, Eq. (5): alpha * H(F) + beta * log ED; higher is more diverse.
+def terms(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float = 1.0,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """What training minimises, and what it is made of: means over the batch, as in Algorithm 1.
 
     Args:
         logits: (N, K, L), any floating dtype.
         labels: (N,) int64, the true labels.
         alpha: Weight of the entropy of the prediction, at least 0. Eq. (7) says which confidence
             it leads to: 2 at K = 3, L = 10 gives 0.588 on the true label.
-        beta: Weight of the log diversity, at least 0.
+        beta: Weight of the log diversity, at least 0. With alpha = beta = 0 members train
+            independently of each other.
+        temperature: Logits are divided by it first (Appendix B.2).
+        classes: What the entropy is taken over, see `prediction_entropy`.
 
     Returns:
-        (N,) float64.
+        (4,) float64: the loss, Eq. (2) less Eq. (5); the ensemble cross-entropy of Eq. (2); the entropy
+        and the log diversity of Eq. (5), each 0 where its weight is.
 
     Raises:
         InputError: Shapes that do not fit, or a K and L without log diversity.
     """
-    _check(logits, labels)
-    total = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
+    logits = logits.double() / temperature
+    cross_entropy = ensemble_cross_entropy(logits, labels).mean()
     # A weight of 0 leaves the term out altogether: 0 times a gradient that overflowed is not 0.
-    if alpha:
-        total = total + alpha * prediction_entropy(logits)
-    if beta:
-        total = total + beta * log_diversity(logits, labels)
-    return total
-
-
-def loss(logits: Tensor, labels: Tensor, *, alpha: float, beta: float) -> Tensor:
-    """What training minimises: the mean over the batch of Eq. (2) minus Eq. (5), as in Algorithm 1.
-
-    Args:
-        logits: (N, K, L), any floating dtype.
-        labels: (N,) int64, the true labels.
-        alpha: See `regulariser`.
-        beta: See `regulariser`. With alpha = beta = 0 members train independently of each other.
-
-    Returns:
-        A float64 scalar.
-
-    Raises:
-        InputError: Shapes that do not fit, or a K and L without log diversity.
-    """
-    return (ensemble_cross_entropy(logits, labels) - regulariser(logits, labels, alpha=alpha, beta=beta)).mean()
+    nothing = torch.zeros_like(cross_entropy)
+    entropy = prediction_entropy(logits, classes=classes).mean() if alpha else nothing
+    diversity = log_diversity(logits, labels).mean() if beta else nothing
+    return torch.stack([cross_entropy - alpha * entropy - beta * diversity, cross_entropy, entropy, diversity])
 
 
 def _check(logits: Tensor, labels: Tensor | None = None) -> int:

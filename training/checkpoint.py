@@ -29,7 +29,10 @@ class Checkpoint:
         epoch: How many epochs are done.
         ensemble: The ensemble's state.
         optimiser: The optimiser's state.
+        kept: The ensemble's state after the epoch that is the result so far.
+        kept_epoch: That epoch's number, from 1.
         metrics: One object for each epoch, as in `metrics.jsonl`.
+        listing: Of the data set, see `training.datasets.Dataset`.
     """
 
     config: dict[str, Any]
@@ -38,7 +41,10 @@ class Checkpoint:
     epoch: int
     ensemble: dict[str, Any]
     optimiser: dict[str, Any]
+    kept: dict[str, Any]
+    kept_epoch: int
     metrics: list[dict[str, Any]]
+    listing: str | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
@@ -68,21 +74,51 @@ class Checkpoint:
             )
         return checkpoint
 
-    def restore(self, ensemble: torch.nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
-        """Puts the state into modules that were built from the same settings.
+    def restore(self, ensemble: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """Puts the state into modules that were built from the same settings, to go on from.
 
         Raises:
             RunError: They are of another architecture.
         """
+        self._load(ensemble, self.ensemble)
         try:
-            ensemble.load_state_dict(self.ensemble)
-            if optimiser is not None:
-                optimiser.load_state_dict(self.optimiser)
+            optimiser.load_state_dict(self.optimiser)
         except (RuntimeError, ValueError) as error:
+            raise self._other(error) from None
+
+    def check_listing(self, listing: str | None) -> None:
+        """Refuses a folder of images that has changed: its rows, and so its parts, no longer mean the same.
+
+        Raises:
+            RunError: Another listing than that trained on.
+        """
+        if listing != self.listing:
             raise RunError(
-                f"checkpoint: expected weights of '{self.config['arch']}' as this version of ledgate builds it, "
-                f"found others ({' '.join(str(error).split())[:120]}); {_AGAIN}"
-            ) from None
+                "data-root: expected the files that this run was trained on, found others; images of its test part may "
+                "have been moved to another; put the files back, or train into a new folder"
+            )
+
+    def restore_kept(self, ensemble: torch.nn.Module) -> None:
+        """Puts the result into an ensemble that was built from the same settings.
+
+        Raises:
+            RunError: It is of another architecture.
+        """
+        self._load(ensemble, self.kept)
+
+    def _load(self, ensemble: torch.nn.Module, state: dict[str, Any]) -> None:
+        """One state."""
+        try:
+            ensemble.load_state_dict(state)
+        except (RuntimeError, ValueError) as error:
+            raise self._other(error) from None
+
+    def _other(self, error: Exception) -> RunError:
+        """What does not fit."""
+        return RunError(
+            f"checkpoint: expected weights of '{self.config['arch']}' as this version of ledgate builds it, "
+            f"found others ({' '.join(str(error).split())[:120]}); {_AGAIN}"
+        )
 
 
 def digest(state: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ class Member(nn.Module):
 
     Args:
         network: Takes normalised images.
-        mean: One number per channel, subtracted.
-        std: One number per channel, then divided by.
+        mean: Subtracted; a number for each channel (C, 1, 1), or for each pixel (C, H, W).
+        std: Then divided by; of the same shape.
     """
 
     mean: Tensor
@@ -31,8 +31,8 @@ class Member(nn.Module):
         super().__init__()
         self.network = network
         # Copies: loading a state writes into the buffers, and members or mean and std may have been given one tensor.
-        self.register_buffer("mean", mean.float().reshape(-1, 1, 1).clone())
-        self.register_buffer("std", std.float().reshape(-1, 1, 1).clone())
+        self.register_buffer("mean", mean.float().clone())
+        self.register_buffer("std", std.float().clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] to (N, L) logits."""
@@ -61,8 +61,8 @@ def build_ensemble(
         members: K.
         image_shape: C, H, W.
         classes: L.
-        mean: (C,), of the training images.
-        std: (C,), of the training images.
+        mean: Of the training images, see `Member`.
+        std: Of the training images, see `Member`.
         seed: Of the run.
 
     Raises:

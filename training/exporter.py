@@ -35,12 +35,13 @@ TOLERANCE: Final = 1e-5
 _BATCHES: Final = (1, 2, 17, 64)
 
 
-def export(run: Run | Path | str, out: Path | str) -> Bundle:
+def export(run: Run | Path | str, out: Path | str, *, root: Path | str | None = None) -> Bundle:
     """Exports a finished run as a bundle.
 
     Args:
         run: The run, or its folder.
         out: The bundle's folder, a new one.
+        root: Where the run's data set lies, see `training.datasets.load`: members are checked on real images.
 
     Returns:
         The bundle, without a calibration.
@@ -48,12 +49,13 @@ def export(run: Run | Path | str, out: Path | str) -> Bundle:
     Raises:
         RunError: Not a finished run.
         MemberError: A member answers differently in ONNX Runtime than in torch.
-        InputError: `out` exists.
+        InputError: `out` exists, or no data was found.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     refuse_existing(Path(out))
     ensemble, checkpoint = run.trained()
-    dataset = load(run.config.dataset)
+    dataset = load(run.config.dataset, root=root, image_size=run.config.image_size)
+    checkpoint.check_listing(dataset.listing)
     images = as_floats(take(dataset, "validation").images)[: max(_BATCHES)]
     contents = []
     for k, member in enumerate(ensemble.members):
@@ -62,13 +64,22 @@ def export(run: Run | Path | str, out: Path | str) -> Bundle:
     made = provenance(
         "torch",
         "onnxscript",
-        dataset={"name": dataset.name, "split_seed": SPLIT_SEED},
+        dataset={"name": dataset.name, "split_seed": SPLIT_SEED, "listing": dataset.listing},
         seed=run.config.seed,
         config=asdict(run.config),
         commit=commit(),
-        validation=checkpoint.metrics[-1],
+        epoch=checkpoint.kept_epoch,
+        validation=checkpoint.metrics[checkpoint.kept_epoch - 1],
     )
-    return write_bundle(Path(out), members=contents, labels=checkpoint.class_names, provenance=made)
+    folder = dataset.name == "folder"  # the server then prepares images as `training.pixels` did
+    return write_bundle(
+        Path(out),
+        members=contents,
+        labels=checkpoint.class_names,
+        provenance=made,
+        resize=folder and run.config.image_size > 0,
+        grey_to_rgb=folder and checkpoint.image_shape[0] == 3,
+    )
 
 
 def to_onnx(member: nn.Module, image_shape: tuple[int, int, int]) -> bytes:

@@ -4,17 +4,19 @@
       config.json      the settings; a run goes on only under the same
       checkpoint.pt    the state after the last whole epoch
       metrics.jsonl    one line for each epoch, to read while it trains
+      curves.png       the same to look at, drawn at most every ten seconds
+      tensorboard/     the same for TensorBoard, where that is installed
       lock             held by the process that trains
 
-The checkpoint is the truth, and is replaced in one step; `metrics.jsonl` is a copy for readers,
-written anew from it when a run goes on.
+The checkpoint is the truth, and is replaced in one step; the rest are copies for readers, written
+anew from it when a run goes on.
 """
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +26,14 @@ from detector.errors import InputError, RunError
 from detector.files import new_folder, write_bytes
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
+from training.convergence import converged
 from training.ensemble import Ensemble, build_ensemble
 
 CONFIG: Final = "config.json"
 CHECKPOINT: Final = "checkpoint.pt"
 METRICS: Final = "metrics.jsonl"
+CURVES: Final = "curves.png"
+TENSORBOARD: Final = "tensorboard"
 LOCK: Final = "lock"
 
 
@@ -107,17 +112,29 @@ class Run:
         if not path.exists():
             return None
         checkpoint = Checkpoint.load(path)
-        if checkpoint.config != asdict(self.config):
+        if TrainConfig.from_values(checkpoint.config) != self.config:
             raise RunError(f"{path}: expected this run's checkpoint, found one made with other settings")
         return checkpoint
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces the checkpoint, then adds its last epoch to `metrics.jsonl`."""
-        checkpoint.save(self.path / CHECKPOINT)
+        """Replaces the checkpoint, then adds its last epoch to `metrics.jsonl`.
+
+        Raises:
+            RunError: The disk is full, or cannot be written to; the checkpoint before is still there.
+        """
+        path = self.path / CHECKPOINT
+        try:
+            checkpoint.save(path)
+        except (OSError, RuntimeError) as error:  # torch wraps what the system says
+            raise RunError(
+                f"{path}: expected to write epoch {checkpoint.epoch}, found no room or no right to "
+                f"({' '.join(str(error).split())[:120]}); the checkpoint of epoch {checkpoint.epoch - 1} is kept, and "
+                "the same command goes on from there"
+            ) from error
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(_line(checkpoint.metrics[-1]))
 
-    def rewrite_metrics(self, metrics: list[dict[str, Any]]) -> None:
+    def rewrite_metrics(self, metrics: Sequence[Mapping[str, Any]]) -> None:
         """Makes `metrics.jsonl` agree with the checkpoint, whatever a killed process left."""
         write_bytes(self.path / METRICS, "".join(map(_line, metrics)).encode())
 
@@ -129,12 +146,13 @@ class Run:
         """
         checkpoint = self.checkpoint()
         done = 0 if checkpoint is None else checkpoint.epoch
-        if checkpoint is None or done < self.config.epochs:
+        if checkpoint is None or not finished(self.config, checkpoint.metrics):
             raise RunError(
                 f"{self.path}: expected a finished run, found {done} of {self.config.epochs} epochs; "
                 "the 'ledgate train' command it was started with goes on from there"
             )
-        blank = torch.zeros(checkpoint.image_shape[0])
+        channels, height, width = checkpoint.image_shape
+        blank = torch.zeros((channels, height, width) if self.config.normalise == "pixel" else (channels, 1, 1))
         ensemble = build_ensemble(
             self.config.arch,
             members=self.config.members,
@@ -144,11 +162,16 @@ class Run:
             std=blank,
             seed=self.config.seed,
         )
-        checkpoint.restore(ensemble)
+        checkpoint.restore_kept(ensemble)
         return ensemble.eval(), checkpoint
 
 
-def _line(metrics: dict[str, Any]) -> str:
+def finished(config: TrainConfig, metrics: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is nothing left to train: the epochs are done, or every member has converged."""
+    return len(metrics) >= config.epochs or len(converged(metrics, config)) == config.members
+
+
+def _line(metrics: Mapping[str, Any]) -> str:
     """One epoch as a line of JSON, which has no number for infinity."""
     plain = {name: "-Infinity" if value == -torch.inf else value for name, value in metrics.items()}
     return json.dumps(plain, allow_nan=False) + "\n"

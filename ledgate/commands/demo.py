@@ -1,201 +1,95 @@
-"""`ledgate demo`: the whole road on handwritten digits: train, attack, calibrate, serve, classify."""
+"""`ledgate demo`: the ensemble that comes with ledgate, served, and asked about photographs, clean and attacked."""
 
 import argparse
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detector.errors import InputError, Unavailable
-from detector.imageset import ImageSet
-from detector.prediction import Floats
-from detector.rates import Auc, Rate
-from detector.verdicts import Verdicts
-
-TARGET_FPR: Final = 0.05
-_MARK: Final = "demo.json"  # what tells a demo's folder from any other
-_STOP_S: Final = 60.0
-_SAMPLES: Final = 8
+from detector.bundle import Bundle
+from detector.calibration import Calibration
+from detector.errors import BundleError
+from detector.shipped import HOME, IMAGES, shipped_bundle, shipped_images
+from detector.targets import TargetFpr
+from ledgate.answers import Answers
+from ledgate.demonstration import called, make_room, save_samples, say
+from ledgate.serverprocess import serving
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR",
                         help="where everything is left; the folder of an earlier demo is replaced")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of the training and of the attacks")
+    # Another folder made by scripts/shipped, to look at one before it is shipped.
+    parser.add_argument("--shipped", type=Path, default=HOME, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the demo; the last line is one JSON object."""
-    import training  # noqa: F401  before anything is written: without torch there is no demo
-
     started = time.monotonic()
-    out: Path = options.out
-    _make_room(out)
-    say("1/5  training three small networks with ADP (alpha 2, beta 0.5) on scikit-learn's digits")
-    attacked = _train_and_attack(out, options.seed)
-    test = ImageSet.load(out / "test.npz")
-    say(f"4/5  calibrating: at most {100 * TARGET_FPR:g} % of honest images may be flagged")
-    _calibrate(out, attacked)
-    say(f"5/5  serving the bundle, and classifying {len(test)} test images, clean and under {len(attacked)} attacks")
+    out, home = options.out, options.shipped
+    shipped, (test, attacked) = shipped_bundle(home), shipped_images(home)
+    make_room(out)
+    _copy(shipped, out / "bundle")
+    _copy(home / IMAGES, out)
+    bundle = Bundle.open(out / "bundle")
+    calibration, target_fpr = _promise(bundle)
+    dataset = test.info.get("dataset", "its data set")
+    say(f"1/2  serving the ensemble that comes with ledgate: {bundle.member_count} networks, trained on {dataset}")
     with serving(out / "bundle", out / "server.log") as address:
-        answers = _classify(address, test, attacked)
-    _save_samples(out, {name: (images, answers[name]) for name, images in {"clean": test, **attacked}.items()})
-    summary = _summary(test, answers) | {"seed": options.seed, "seconds": round(time.monotonic() - started, 1)}
-    _explain(out, test, answers, summary)
+        say(f"2/2  classifying {len(test)} test images, clean and under {len(attacked)} attacks")
+        answers = Answers.ask(address, test, attacked)
+    save_samples(out, answers.rows)
+    summary = answers.summary(target_fpr) | {
+        "seed": test.info.get("sample", {}).get("seed"),
+        "seconds": round(time.monotonic() - started, 1),
+        "dataset": dataset,
+        "images": len(test),
+        "bundle_digest": bundle.digest,
+        "calibrated_false_positive_rate": calibration.false_positives.rate,
+    }
+    _explain(out, answers, summary, calibration)
     print(json.dumps(summary))
     return 0
 
 
-def say(line: str) -> None:
-    """One line of progress, at once."""
-    print(line, flush=True)
+def _copy(folder: Path, to: Path) -> None:
+    """Copies a folder's files into another one, which stays ours to change whatever their rights are."""
+    to.mkdir(exist_ok=True)
+    for file in sorted(folder.iterdir()):
+        shutil.copyfile(file, to / file.name)
 
 
-def _make_room(out: Path) -> None:
-    """Empties the folder of an earlier demo; touches nothing else."""
-    if out.exists() and any(out.iterdir()):
-        if not (out / _MARK).exists():
-            raise InputError(f"{out}: expected no folder, or an earlier demo's, found another; choose one with --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).write_text('{"made by": "ledgate demo"}\n')
+def _promise(bundle: Bundle) -> tuple[Calibration, float]:
+    """The bundle's calibration, and the share of honest images that it may flag."""
+    calibration = bundle.calibration
+    target = None if calibration is None else calibration.target
+    if calibration is None or not isinstance(target, TargetFpr):
+        raise BundleError(f"{bundle.path}: expected a calibration by --target-fpr, found {target or 'none'}")
+    return calibration, target.rate
 
 
-def _train_and_attack(out: Path, seed: int) -> dict[str, ImageSet]:
-    """Trains, exports, and attacks the test images; leaves run, bundle and images behind."""
-    import training
-    from training.attacks import FGSM, PGD
-
-    training.train(
-        training.TrainConfig(dataset="digits", arch="cnn", members=3, alpha=2.0, beta=0.5, seed=seed), out / "run"
-    )
-    say("2/5  exporting the members to ONNX, each checked against torch")
-    training.export(out / "run", out / "bundle")
-    for split in ("calibration", "test"):
-        training.take(training.load("digits"), split).save(out / f"{split}.npz")
-    say("3/5  attacking the test images: FGSM and PGD, against the whole ensemble")
-    attacked = {}
-    for attack in (FGSM(eps=0.1), PGD(eps=0.1, steps=10, seed=seed), PGD(eps=0.2, steps=10, seed=seed)):
-        attacked[attack.name] = training.attack(out / "run", ImageSet.load(out / "test.npz"), attack)
-        attacked[attack.name].save(out / f"{attack.name}.npz")
-    return attacked
-
-
-def _calibrate(out: Path, attacked: dict[str, ImageSet]) -> None:
-    """The threshold from the calibration images, its rates on the test images."""
-    from detector.calibrate import calibrate
-    from detector.targets import TargetFpr
-
-    calibrate(
-        out / "bundle",
-        clean=ImageSet.load(out / "calibration.npz"),
-        report_clean=ImageSet.load(out / "test.npz"),
-        adversarial=attacked,
-        target=TargetFpr(TARGET_FPR),
-        device="cpu",
-        report=out / "report",
-    )
-
-
-@contextmanager
-def serving(bundle: Path, log: Path) -> Iterator[str]:
-    """A server in a process of its own, on a free loopback port; yields its address.
-
-    Raises:
-        Unavailable: It ended before it was ready; its log says why.
-    """
-    command = [sys.executable, "-m", "ledgate", "serve", str(bundle), "--port", "0", "--device", "cpu", "--json"]
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
-    ):
-        try:
-            line = server.stdout.readline() if server.stdout else ""
-            if not line:
-                raise Unavailable(f"{log}: expected a server, found one that ended with {server.wait(_STOP_S)}")
-            yield json.loads(line)["address"]
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(_STOP_S)
-
-
-def _classify(address: str, test: ImageSet, attacked: dict[str, ImageSet]) -> dict[str, Verdicts]:
-    """What the server says of clean and of attacked images."""
-    from serving.client import Client
-
-    with Client(address) as client:
-        return {name: client.classify(images.images) for name, images in {"clean": test, **attacked}.items()}
-
-
-def _summary(test: ImageSet, answers: dict[str, Verdicts]) -> dict[str, Any]:
-    """The figures of the last line."""
-    clean = answers["clean"]
-    attacks = {name: answer for name, answer in answers.items() if name != "clean"}
-    return {
-        "accuracy": float((clean.labels == test.labels).mean()),
-        "false_positive_rate": float(_flags(clean).mean()),
-        "target_fpr": TARGET_FPR,
-        "auc": {name: Auc.of(_known(clean.score), _known(answer.score)).value for name, answer in attacks.items()},
-        "flagged": {name: float(_flags(answer).mean()) for name, answer in attacks.items()},
-    }
-
-
-def _flags(answer: Verdicts) -> NDArray[np.bool_]:
-    """Which images are flagged; only a server without a calibration does not say."""
-    assert answer.adversarial is not None
-    return answer.adversarial
-
-
-def _known(score: Floats | None) -> Floats:
-    """Scores that the server did not hide."""
-    assert score is not None
-    return score
-
-
-def _save_samples(out: Path, rows: dict[str, tuple[ImageSet, Verdicts]]) -> None:
-    """A few images as PNG, as they are, for `ledgate classify`; and one picture of them with the answers."""
-    from PIL import Image
-
-    from ledgate.gallery import pixels, save_gallery
-
-    (out / "images").mkdir()
-    for name, (images, _) in rows.items():
-        for index in range(_SAMPLES):
-            Image.fromarray(pixels(images, index)).save(out / "images" / f"{name}-{index}.png")
-    save_gallery(out / "samples.png", rows, columns=_SAMPLES)
-
-
-def _explain(out: Path, test: ImageSet, answers: dict[str, Verdicts], summary: dict[str, Any]) -> None:
-    """The table, and what to try next."""
-    print(f"\nThe server's answers, {len(test)} test images in each row, none of them seen before:\n")
-    print("images     classified wrong  flagged as adversarial (95 % interval)  AUC")
-    for name, answer in answers.items():
-        wrong = f"{(answer.labels != test.labels).mean():.1%}"
-        auc = f"{summary['auc'][name]:.3f}" if name in summary["auc"] else ""
-        print(f"{name:9}  {wrong:>16}  {Rate.of(_flags(answer))!s:38}  {auc}".rstrip())
+def _explain(out: Path, answers: Answers, summary: dict[str, Any], calibration: Calibration) -> None:
+    """The table, how to read it, and what to try next."""
+    rate = calibration.false_positives
+    print(f"\nThe server's answers, {len(answers)} test images in each row; nothing was chosen on them:\n")
+    print(answers.table(summary))
     print(
-        f"\nThe threshold promises to flag at most {100 * TARGET_FPR:g} % of honest images, with 95 % confidence; on"
-        f"\n{len(test)} images chance alone moves the share within the interval. AUC: the chance that an attacked"
-        "\nimage looks more suspicious than a clean one. fgsm-0.1 moves each pixel by up to 0.1 (of 1) in one step,"
-        "\npgd10-0.1 in ten. An attacker who knows the detector can get past it: see 'What it cannot detect' in"
-        "\nthe README."
+        f"\n{answers.meaning(summary['target_fpr'])} When the threshold was chosen, on"
+        f"\n{len(calibration.clean_scores)} calibration images, {rate} of {rate.n} others were flagged."
+        "\n"
+        "\nAn attack's name ends with how far it moves a pixel at most, of 1; fgsm does it in one step, pgd10 in ten,"
+        "\nagainst all members at once. Then the image is rounded to 8 bits, as a file holds it. What this does not"
+        "\nshow: attackers who know the detector, who can get past it; other attacks; and images that are not like"
+        "\nthese, small photographs of ten kinds of things. See 'What it cannot detect' in the README."
     )
-    ledgate = sys.argv[0] if Path(sys.argv[0]).name == "ledgate" else "ledgate"
+    ledgate = called()
     print(
-        f"\nLeft in {out}/: run/ bundle/ report/report.md samples.png images/ and the .npz files. Try next:\n"
+        f"\nLeft in {out}/: bundle/ samples.png images/ and the .npz files. Try next:\n"
         f"  {ledgate} inspect {out}/bundle\n"
         f"  {ledgate} classify {out}/bundle {out}/images/*.png\n"
-        f"  {ledgate} calibrate {out}/bundle --clean {out}/calibration.npz --adversarial {out}/pgd10-0.2.npz "
-        "--target-fpr 0.1\n"
-        f"  {ledgate} serve {out}/bundle\n"
+        f"  {ledgate} serve\n"
+        f"  {ledgate} classify localhost:50051 {out}/test.npz        (in another terminal)\n"
+        "  make demo-train        (the whole road, training included, on handwritten digits)\n"
     )

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from serving.config import ServerConfig as Default
 
     add = parser.add_argument
-    add("bundles", metavar="BUNDLE", nargs="+", type=Path, help="folder to serve under its name; the first is default")
+    add("bundles", metavar="BUNDLE", nargs="*", type=Path,
+        help="folder to serve under its name, the first by default; "
+        "without any, the CIFAR-10 ensemble that comes with ledgate")  # fmt: skip
     add("--host", default=Default.host, help="address to listen on; there is no encryption, so beyond loopback beware")
     add("--port", type=int, default=Default.port, help="TCP port; 0 picks a free one")
     add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     """Serves until a signal; 0 once everything accepted has been answered."""
     config = _config(options)
     from detector.detector import Detector
+    from detector.shipped import shipped_bundle
     from serving.server import Server
 
     logging.basicConfig(
@@ -63,10 +66,11 @@ def run(options: argparse.Namespace) -> int:
     )
     if not config.loopback:
         log.warning("listening on %s without encryption: anybody on the way can read and change messages", config.host)
-    with Server(config, models=len(options.bundles)) as server:
+    bundles = options.bundles or [shipped_bundle()]
+    with Server(config, models=len(bundles)) as server:
         server.start()
         threads = options.threads
-        detectors = [Detector.open(path, device=options.device, threads=threads) for path in options.bundles]
+        detectors = [Detector.open(path, device=options.device, threads=threads) for path in bundles]
         server.open(detectors)
         stopping = _signals()
         print(_ready(server.address, detectors, as_json=options.json), flush=True)

@@ -12,7 +12,7 @@ from detector.bundle import Bundle
 from detector.detector import Detector
 from detector.imageset import ImageSet
 from ledgate.cli import main
-from ledgate.commands.demo import serving
+from ledgate.serverprocess import serving
 from tests.conftest import make_images
 
 

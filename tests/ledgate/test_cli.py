@@ -178,7 +178,7 @@ def without_torch(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         ("train", "--dataset", "digits", "--arch", "mlp", "--members", "3", "--out", "run"),
         ("export", "run", "--out", "bundle"),
-        ("demo", "--out", "demo"),
+        ("demo-train", "--out", "demo"),
     ],
     ids=lambda words: words[0],
 )
@@ -192,7 +192,13 @@ def test_without_torch_the_extra_is_named(words: tuple[str, ...], tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["bundle", "calibrate", "classify", "serve", "inspect"])
+@pytest.mark.parametrize("name", ["bundle", "calibrate", "classify", "serve", "inspect", "demo", "alpha"])
 def test_without_torch_the_detector_and_the_server_work(name: str, tmp_path: Path) -> None:
     result = without_torch(name, "--help", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_torch_alpha_is_computed(tmp_path: Path) -> None:
+    result = without_torch("alpha", "--members", "5", "--classes", "1000", "--smoothing", "0.1", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split()[0] == "0.61"

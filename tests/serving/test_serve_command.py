@@ -17,12 +17,14 @@ import pytest
 
 from detector.detector import Detector
 from detector.device import gpu_count
+from detector.shipped import BUNDLE, shipped_images
 from ledgate.cli import main
 from protos.ledgate.v1 import classifier_pb2 as pb
 from protos.ledgate.v1 import classifier_pb2_grpc
 from serving.client import Client
 from tests.serving.conftest import PATIENCE_S, picture, request
 from tests.serving.test_service import assert_own
+from tests.shipping import make_shipped
 
 COMMAND = (sys.executable, "-m", "ledgate", "serve")
 Start = Callable[..., subprocess.Popen[str]]
@@ -153,6 +155,42 @@ def test_the_object_for_programs_and_options_that_arrive(folder: Path, start: St
             }
         ],
     }
+
+
+# `ledgate serve`, with something else in the place of what comes with ledgate.
+SERVE_SHIPPED = """
+import sys
+from pathlib import Path
+import detector.shipped
+detector.shipped.shipped_bundle.__defaults__ = (Path(sys.argv.pop(1)),)
+from ledgate.cli import main
+sys.exit(main())
+"""
+
+
+def test_without_a_bundle_it_serves_the_one_that_comes_with_ledgate(tmp_path: Path) -> None:
+    home = make_shipped(tmp_path)
+    command = [sys.executable, "-c", SERVE_SHIPPED, str(home), "serve", "--port=0", "--json", "--device=cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            ready = json.loads(line(process))
+            assert [model["name"] for model in ready["models"]] == [BUNDLE]
+            clean, _ = shipped_images(home)
+            with Client(ready["address"], timeout_s=PATIENCE_S) as client:
+                found = client.classify(clean.images)
+            expected = Detector.open(home / BUNDLE, device="cpu").classify(clean.images)
+            assert found.class_names == expected.class_names
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 0
+
+
+def test_without_a_bundle_and_with_none_shipped_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVE_SHIPPED, str(tmp_path), "serve", "--port=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    expected = f"ledgate serve: {tmp_path / BUNDLE}: expected the bundle that comes with ledgate, found nothing; "
+    assert done.stderr == f"{expected}name a bundle of your own\n"
 
 
 def test_beyond_loopback_it_warns(folder: Path, start: Start) -> None:

@@ -104,7 +104,28 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
     ("words", "message"),
     [
         (["train", "--members", "1", "--out", "x"], "1 ledgate train: members: expected a whole number of at least 2"),
-        (["train", "--arch", "mlp", "--out", "x"], "2 ledgate train: argument --arch: invalid choice: 'mlp'"),
+        (["train", "--arch", "mlp", "--out", "x"], "2 ledgate train: argument --arch: expected one of cnn, resnet110,"),
+        (["train", "--recipe", "quick", "--out", "x"], "2 ledgate train: argument --recipe: invalid choice: 'quick'"),
+        (
+            ["train", "--learning-rate", "abc", "--out", "x"],
+            "2 ledgate train: argument --learning-rate: expected numbers with commas between, found 'abc'",
+        ),
+        (
+            ["train", "--learning-rate", "1e-3,2e-3", "--out", "x"],
+            "1 ledgate train: learning_rate: expected one, or one for each of 3 members, found (0.001, 0.002)",
+        ),
+        (
+            ["train", "--milestones", "0.5;0.7", "--out", "x"],
+            "2 ledgate train: argument --milestones: expected numbers with commas between, found '0.5;0.7'",
+        ),
+        (
+            ["train", "--schedule", "steps", "--milestones", "0.7,0.5", "--out", "x"],
+            "1 ledgate train: milestones: expected rising shares of the run between 0 and 1, found (0.7, 0.5)",
+        ),
+        (
+            ["train", "--dataset", "cifar10", "--data-root", "nowhere", "--out", "x"],
+            "1 ledgate train: data-root: expected cifar10 as torchvision lays it out in nowhere, found none",
+        ),
         (["data", "--dataset", "digits", "--split", "test", "--n", "0", "--out", "x"], "1 ledgate data: n: expected 1"),
         (["export", "nowhere", "--out", "x"], "1 ledgate export: nowhere: expected a training run's folder, found no"),
         (["attack", "nowhere", "--attack", "fgsm", "--eps", "1", "--out", "x"], "2 ledgate attack: one of the argumen"),
@@ -121,7 +142,22 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
             "1 ledgate attack: eps: expected a number above 0 and at most 1",
         ),
     ],
-    ids=["members", "arch", "n", "export", "no-source", "fgsm-steps", "two-sources", "eps"],
+    ids=[
+        "members",
+        "arch",
+        "recipe",
+        "no-number",
+        "rates",
+        "no-shares",
+        "falling",
+        "no-data",
+        "n",
+        "export",
+        "no-source",
+        "fgsm-steps",
+        "two-sources",
+        "eps",
+    ],
 )
 def test_refusals_are_one_line(
     run: Run,
@@ -145,13 +181,46 @@ def test_help_shows_defaults(command: str, capsys: pytest.CaptureFixture[str]) -
     assert "(default: " in capsys.readouterr().out
 
 
-def test_the_command_runs_as_a_process(tmp_path: Path) -> None:
+def test_help_says_what_each_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "networks in the ensemble, 2 to one less than there are classes (default: 3)" in said
+    assert "how often each image is seen (default: digits 40, fast 18, paper 180)" in said
+    assert "(default: digits off, fast on, paper off)" in said
+
+
+def test_the_command_runs_as_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TRAIN, "--epochs", "1", "--batch-size", "256", "--out", str(tmp_path / "run"), "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "ledgate", *TRAIN, "--epochs", "1", "--out", tmp_path / "run", "--json"],
+        [sys.executable, "-m", "ledgate", *words],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     assert json.loads(done.stdout)["epoch"] == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ledgate train: warning: members: 2 does not divide 10 - 1 classes")
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["trained"], err) == (0, "")
+    monkeypatch.setenv("RANK", "1")  # the second of torchrun's processes leaves the word to the first
+    assert main(words) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_each_epoch_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--epochs", "2", "--batch-size", "256", "--out"]
+    assert main([*words, str(tmp_path / "told")]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split(": val ")[0] for line in err.splitlines()] == [
+        "ledgate train: epoch 1/2",
+        "ledgate train: epoch 2/2",
+    ]
+    assert "trained epochs 1 to 2" in out
+    assert main([*words, str(tmp_path / "quiet"), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""

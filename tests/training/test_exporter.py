@@ -15,7 +15,9 @@ from detector.bundle import Bundle
 from detector.errors import InputError, MemberError, RunError
 from detector.imageset import ImageSet, as_floats
 from training import Run, TrainConfig, export
+from training.ensemble import Member
 from training.exporter import check_same_logits, commit, to_onnx
+from training.networks import build
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,34 @@ def test_a_member_tells_nothing_of_the_machine_it_was_made_on(bundle: Bundle) ->
         assert str(Path(__file__).parents[2]).encode() not in content
 
 
+@pytest.mark.parametrize(
+    ("arch", "normalise"),
+    [
+        ("cnn", "pixel"),
+        ("resnet20", "channel"),
+        *(pytest.param(f"resnet{depth}", "pixel", marks=pytest.mark.slow) for depth in (20, 32, 56, 110)),
+    ],
+)
+def test_ours_export_with_their_normalisation(arch: str, normalise: str) -> None:
+    shape = (3, 12, 16)
+    torch.manual_seed(0)
+    mean = torch.rand(shape) if normalise == "pixel" else torch.rand(3, 1, 1)
+    member = Member(build(arch, shape, 7), mean, torch.full_like(mean, 0.3))
+    images = torch.rand(64, *shape)
+    with torch.no_grad():
+        for _ in range(20):  # statistics of batch normalisation that are not those of a blank network
+            member(images)
+    content = to_onnx(member.eval(), shape)
+    check_same_logits(arch, member, content, images.numpy())
+    # The mean is in there: without it, the logits are others.
+    bare = Member(member.network, torch.zeros_like(mean), member.std).eval()
+    with pytest.raises(MemberError):
+        check_same_logits(arch, bare, content, images.numpy())
+
+
 def test_the_bundle_carries_its_history(run: Run, bundle: Bundle) -> None:
     assert bundle.labels == tuple("0123456789")
-    assert (bundle.member_count, bundle.class_count, bundle.input.shape) == (2, 10, (1, 8, 8))
+    assert (bundle.member_count, bundle.class_count, bundle.input.shape) == (3, 10, (1, 8, 8))
     assert bundle.calibration is None
     made = bundle.manifest.provenance
     assert TrainConfig(**made["config"]) == run.config

@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from scipy.stats import entropy
 from torch import Tensor
 
+from detector.diversity import log_diversity
 from detector.errors import InputError, RunError
 from detector.imageset import ImageSet
-from training import Run, TrainConfig, load, train
+from detector.prediction import mean_prediction
+from training import Dataset, Run, TrainConfig, load, train
 from training.checkpoint import Checkpoint, digest
+from training.loop import UnevenClasses
 from training.splits import split_rows
-from training.trainer import Trainer, predict
+from training.trainer import Trainer, pixel_statistics, predict
 
 # Trains like `train`, and kills its own process where it hurts: `before` while the checkpoint of the
 # second epoch is written, `after` when it is in place but its line of metrics is not yet written.
@@ -57,6 +62,12 @@ def kill_while_training(where: str, config: TrainConfig, out: Path) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
+def measured(run: Run) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but for the time they took."""
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
 def weights(run: Run) -> dict[str, Tensor]:
     checkpoint = run.checkpoint()
     assert checkpoint is not None
@@ -68,8 +79,136 @@ def test_it_learns(run: Run) -> None:
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert lines[-1]["accuracy"] > 0.6
-    assert len(lines[-1]["member_accuracy"]) == 2
+    assert all(len(lines[-1][name]) == 3 for name in ("member_accuracy", "member_loss"))
     assert lines[-1]["median_log_diversity"] < 0
+
+
+def test_what_is_measured_of_an_epoch(run: Run, validation: ImageSet) -> None:
+    *_, last = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert last.pop("seconds") > 0
+    assert f"torch {torch.__version__}" in last.pop("machine")
+    assert set(last) == {
+        "epoch", "loss", "cross_entropy", "entropy", "log_diversity", "accuracy",
+        "member_accuracy", "member_loss", "median_log_diversity", "js_divergence",
+    }  # fmt: skip
+    parts = last["cross_entropy"] - 2 * last["entropy"] - 0.5 * last["log_diversity"]
+    assert last["loss"] == pytest.approx(parts, rel=1e-9)
+
+    logits = predict(run.trained()[0], validation, batch_size=64)
+    labels = np.asarray(validation.labels)
+    probabilities = softmax(logits.astype(np.float64), axis=2)
+    own = probabilities[np.arange(len(labels)), :, labels]
+    assert last["accuracy"] == (probabilities.mean(axis=1).argmax(axis=1) == labels).mean()
+    assert last["member_loss"] == pytest.approx(list(-np.log(own).mean(axis=0)), rel=1e-9)
+    spread = entropy(probabilities.mean(axis=1), axis=1) - entropy(probabilities, axis=2).mean(axis=1)
+    assert last["js_divergence"] == pytest.approx(spread.mean(), rel=1e-6)
+    assert last["median_log_diversity"] == np.median(log_diversity(logits))
+
+
+def test_terms_without_weight_are_not_measured(tmp_path: Path, quick: TrainConfig) -> None:
+    baseline = train(replace(quick, alpha=0.0, beta=0.0, epochs=1), tmp_path / "baseline", progress=False)
+    assert not {"entropy", "log_diversity"} & set(measured(baseline)[0])
+
+
+def test_the_best_epoch_on_validation_is_kept(tmp_path: Path, quick: TrainConfig, validation: ImageSet) -> None:
+    """Of a network that forgets all in its second epoch."""
+    settings = replace(quick, arch="own_networks:Spoiling", epochs=2, keep="best", learning_rate=1e-2)
+    spoilt = train(settings, tmp_path / "run", progress=False)
+    first, second = measured(spoilt)
+    assert first["accuracy"] > second["accuracy"]
+    ensemble, checkpoint = spoilt.trained()
+    assert checkpoint.kept_epoch == 1
+    assert digest(checkpoint.kept) != digest(checkpoint.ensemble)
+    logits = predict(ensemble, validation, batch_size=64)
+    assert (mean_prediction(logits).argmax(axis=1) == validation.labels).mean() == first["accuracy"]
+
+
+def test_training_ends_when_all_members_have_converged(tmp_path: Path, quick: TrainConfig) -> None:
+    """With next to no learning rate, nothing falls."""
+    settings = replace(quick, learning_rate=1e-12, schedule="constant", patience=1, epochs=30, batch_size=256)
+    ended = train(settings, tmp_path / "run", progress=False)
+    assert len(measured(ended)) < 10
+    ended.trained()
+    before = (ended.path / "checkpoint.pt").read_bytes()
+    train(settings, ended.path, progress=False)
+    assert (ended.path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_converged_member_stands_still_and_a_resumed_run_decides_alike(tmp_path: Path, quick: TrainConfig) -> None:
+    """Member 2 hardly moves, so that it has converged after two epochs: just when the process is killed."""
+    rates = (2e-3, 2e-3, 1e-12)
+    settings = replace(quick, learning_rate=rates, schedule="constant", patience=1, epochs=3)
+    unbroken = train(settings, tmp_path / "unbroken", progress=False)
+    frozen = [epoch["frozen"] for epoch in measured(unbroken)]
+    assert frozen == [[], [], [2]]
+    _, second, third = measured(unbroken)
+    assert second["member_loss"][2] == third["member_loss"][2]
+    assert second["member_loss"][0] != third["member_loss"][0]
+
+    kill_while_training("after", settings, tmp_path / "killed")
+    at_freezing = weights(Run.open(tmp_path / "killed"))
+    for name, value in weights(unbroken).items():
+        if name.startswith("members.2."):  # weights and batch normalisation's statistics
+            assert torch.equal(value, at_freezing[name]), name
+        elif name.endswith(("weight", "running_mean")):
+            assert not torch.equal(value, at_freezing[name]), name
+
+    resumed = train(settings, tmp_path / "killed", progress=False)
+    assert digest(weights(resumed)) == digest(weights(unbroken))
+    assert measured(resumed) == measured(unbroken)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"adversarial": "fgsm"},
+        {"adversarial": "pgd", "arch": "own_networks:Plain"},
+        {"sampled_classes": 4, "temperature": 2.0},
+        {"sequential": True, "arch": "own_networks:Dropping", "optimiser": "sgd", "learning_rate": 0.05},
+        {"normalise": "pixel", "augment": "shift", "schedule": "steps", "milestones": (0.5,), "weight_decay": 1e-4},
+        {"growing": True, "augment": "shift-flip", "schedule": "one-cycle"},
+    ],
+    ids=["fgsm", "pgd", "appendix-b2", "sequential", "paper", "fast"],
+)
+def test_every_part_of_the_method_learns(tmp_path: Path, quick: TrainConfig, settings: dict[str, Any]) -> None:
+    trained = train(replace(quick, **{"epochs": 2, **settings}), tmp_path / "run", progress=False)
+    first, second = measured(trained)
+    assert second["loss"] < first["loss"]
+
+
+def test_a_member_count_that_does_not_divide_the_others_is_warned_of(tmp_path: Path, quick: TrainConfig) -> None:
+    """Section 4.6; it trains all the same."""
+    with pytest.warns(UnevenClasses, match="members: 4 does not divide 10 - 1 classes"):
+        uneven = train(replace(quick, members=4, epochs=1), tmp_path / "run", progress=False)
+    assert len(measured(uneven)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 5000}, "batch_size: expected at most the [0-9]+ training images, found 5000"),
+        ({"sampled_classes": 10}, "sampled_classes: expected at most 9, found 10"),
+        ({"arch": "own_networks:TwoHeads"}, "arch: expected 'own_networks:TwoHeads' to return .2, 10. logits"),
+        ({"arch": "resnet18"}, "arch: expected images of 3 channels for torchvision's resnet18, found 1"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_leave_no_folder(
+    tmp_path: Path, quick: TrainConfig, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(replace(quick, **settings), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_growing_images_want_a_network_that_takes_them(quick: TrainConfig) -> None:
+    images = np.zeros((200, 1, 32, 32), dtype=np.uint8)
+    labels = np.arange(200) % 10
+    large = Dataset(name="digits", images=images, labels=labels, class_names=tuple("0123456789"))
+    with pytest.raises(
+        InputError, match=r"arch: expected 'own_networks:Flat' to take images of \(1, (16|24), (16|24)\)"
+    ):
+        Trainer(replace(quick, arch="own_networks:Flat", growing=True), large)
+    Trainer(replace(quick, arch="own_networks:Flat"), large)
 
 
 def test_what_is_loaded_is_what_was_measured(run: Run, validation: ImageSet) -> None:
@@ -83,7 +222,7 @@ def test_what_is_loaded_is_what_was_measured(run: Run, validation: ImageSet) -> 
 def test_the_same_settings_give_the_same_bits(run: Run, quick: TrainConfig, tmp_path: Path) -> None:
     again = train(quick, tmp_path / "again", progress=False)
     assert digest(weights(again)) == digest(weights(run))
-    assert (again.path / "metrics.jsonl").read_bytes() == (run.path / "metrics.jsonl").read_bytes()
+    assert measured(again) == measured(run)
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -99,8 +238,9 @@ def test_killed_training_goes_on_to_the_same_bits(run: Run, quick: TrainConfig, 
 
     resumed = train(quick, out, progress=False)
     assert digest(weights(resumed)) == digest(weights(run))
-    assert sorted(file.name for file in out.iterdir()) == ["checkpoint.pt", "config.json", "lock", "metrics.jsonl"]
-    assert (out / "metrics.jsonl").read_bytes() == (run.path / "metrics.jsonl").read_bytes()
+    assert {"checkpoint.pt", "config.json", "lock", "metrics.jsonl"} <= {file.name for file in out.iterdir()}
+    assert not list(out.glob(".*"))
+    assert measured(resumed) == measured(run)
 
 
 def test_a_finished_run_is_left_alone(run: Run, quick: TrainConfig) -> None:
@@ -132,27 +272,40 @@ def test_more_members_than_the_classes_allow_leave_no_folder(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
-    tmp_path: Path, quick: TrainConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            "Diverging",
+            r"^loss: expected a finite number, found nan by step 6, epoch 2; the last good checkpoint is that of epoch "
+            r"1\. Train into a new folder with a --learning-rate below 0.002, or a --beta below 0.5$",
+        ),
+        (
+            "Greedy",
+            r"^memory: ran out of it on cpu; the last good checkpoint is kept\. Train into a new folder with a "
+            r"--batch-size below 64, or with --sequential$",
+        ),
+    ],
+)
+def test_what_goes_wrong_on_the_way_keeps_the_last_good_checkpoint(
+    tmp_path: Path, quick: TrainConfig, network: str, message: str
 ) -> None:
-    step = Trainer._step
-
-    def failing(self: Trainer, images: Tensor, labels: Tensor) -> float:
-        failing.steps += 1  # type: ignore[attr-defined]
-        return float("nan") if failing.steps > self.steps + 3 else step(self, images, labels)  # type: ignore[attr-defined]
-
-    failing.steps = 0  # type: ignore[attr-defined]
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_step", failing)
-        message = (
-            r"found nan in step 4, epoch 2; the last good checkpoint is that of epoch 1\. .* --learning-rate below"
-        )
-        with pytest.raises(RunError, match=message):
-            train(replace(quick, epochs=2), tmp_path / "run", progress=False)
+    """The networks themselves go wrong after 20 steps: 15 are an epoch."""
+    failing = replace(quick, arch=f"own_networks:{network}", epochs=3)
+    with pytest.raises(RunError, match=message):
+        train(failing, tmp_path / "run", progress=False)
     checkpoint = Run.open(tmp_path / "run").checkpoint()
     assert checkpoint is not None
     assert checkpoint.epoch == 1
     assert all(torch.isfinite(value).all() for value in checkpoint.ensemble.values())
+
+
+def test_advice_is_about_what_can_be_changed(quick: TrainConfig, tmp_path: Path) -> None:
+    settings = replace(quick, beta=0.0, sequential=True, learning_rate=1e30)
+    with pytest.raises(RunError, match=r"there is no checkpoint yet\. Train .* with a --learning-rate below 1e\+30$"):
+        train(settings, tmp_path / "diverging", progress=False)
+    with pytest.raises(RunError, match=r"a --batch-size below 64$"):
+        train(replace(settings, arch="own_networks:Greedy", learning_rate=1e-3), tmp_path / "greedy", progress=False)
 
 
 def test_a_learning_rate_far_too_high_ends_in_one_error(tmp_path: Path, quick: TrainConfig) -> None:
@@ -163,7 +316,8 @@ def test_a_learning_rate_far_too_high_ends_in_one_error(tmp_path: Path, quick: T
 
 def test_training_gives_torchs_state_back(quick: TrainConfig, tmp_path: Path) -> None:
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    train(replace(quick, epochs=1), tmp_path / "run", progress=False, threads=threads + 1)
+    settings = replace(quick, arch="own_networks:Plain", epochs=1, batch_size=512)
+    train(settings, tmp_path / "run", progress=False, threads=threads + 1)
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
@@ -213,7 +367,7 @@ def test_another_runs_checkpoint_is_refused(copied: Path) -> None:
 
 def test_weights_of_another_architecture_are_refused(copied: Path) -> None:
     checkpoint = Checkpoint.load(copied / "checkpoint.pt")
-    replace(checkpoint, ensemble={"weight": torch.zeros(2)}).save(copied / "checkpoint.pt")
+    replace(checkpoint, kept={"weight": torch.zeros(2)}).save(copied / "checkpoint.pt")
     with pytest.raises(RunError, match="expected weights of 'cnn' as this version of ledgate builds it"):
         Run.open(copied).trained()
 
@@ -246,5 +400,31 @@ def test_images_are_normalised_by_the_training_part_alone(quick: TrainConfig) ->
     trainer = Trainer(quick, digits)
     rows = split_rows(digits)["train"]
     state = trainer.ensemble.state_dict()
+    assert state["members.0.mean"].shape == (1, 1, 1)
     assert state["members.0.mean"].item() == pytest.approx(digits.images[rows].mean(), rel=1e-5)
     assert state["members.1.std"].item() == pytest.approx(digits.images[rows].std(), rel=1e-3)
+
+
+def test_each_pixels_mean_is_of_the_training_part_alone(quick: TrainConfig) -> None:
+    digits = load("digits")
+    state = Trainer(replace(quick, normalise="pixel"), digits).ensemble.state_dict()
+    expected = digits.images[split_rows(digits)["train"]].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(state["members.2.mean"].numpy(), expected, rtol=1e-6)
+    assert (state["members.2.std"] == 1).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_pixel_statistics_are_those_of_all_at_once(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(5000, 3, 4, 5), dtype=np.uint8)  # more than one chunk
+    images[:, 2] = 7
+    given = images if kind is np.uint8 else (images / 255).astype(np.float32)
+    rows = np.flatnonzero(rng.random(5000) < 0.95)
+    exact = images[rows] / 255
+    mean, std = pixel_statistics(given, rows, "channel")
+    np.testing.assert_allclose(mean.numpy().ravel(), exact.mean(axis=(0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(std.numpy().ravel()[:2], exact.std(axis=(0, 2, 3))[:2], rtol=1e-5)
+    assert 0 < std.ravel()[2] < 1e-3  # never 0, which nothing can be divided by
+    mean, std = pixel_statistics(given, rows, "pixel")
+    np.testing.assert_allclose(mean.numpy(), exact.mean(axis=0), rtol=1e-6)
+    assert torch.equal(std, torch.ones(3, 4, 5))

@@ -8,6 +8,7 @@ from detector.errors import InputError
 from detector.imageset import ImageSet
 from training.attacked import BATCH_SIZE, attack
 from training.attacks import ATTACKS, FGSM, PGD, IteratedAttack, LinfAttack
+from training.commands.data_root import add_data_root
 from training.datasets import DATASETS, load
 from training.execution import THREADS
 from training.run import Run
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--split", choices=SPLITS, help="attack this part of the data set")
     source.add_argument("--clean", type=Path, metavar="FILE.npz", help="attack these labelled images")
     add("--dataset", choices=sorted(DATASETS), help="the data set of --split; by default the run's own")
+    add_data_root(parser)
     add("--n", type=int, metavar="IMAGES", help="attack so many of them at random; by default all")
     add("--seed", type=int, default=0, help="of that choice, and of PGD's starting points")
     add("--attack", choices=sorted(ATTACKS), required=True, help="against all members at once")
@@ -57,7 +59,12 @@ def run(options: argparse.Namespace) -> int:
 def _clean(options: argparse.Namespace, trained: Run) -> ImageSet:
     """What to start from."""
     if options.clean is None:
-        return take(load(options.dataset or trained.config.dataset), options.split)
+        name = options.dataset or trained.config.dataset
+        size = trained.config.image_size if name == trained.config.dataset else 0
+        dataset = load(name, root=options.data_root, image_size=size)
+        if name == trained.config.dataset:
+            trained.trained()[1].check_listing(dataset.listing)
+        return take(dataset, options.split)
     if options.dataset is not None:
         raise InputError(f"--dataset: expected with --split only, found {options.dataset!r} with --clean")
     return ImageSet.load(options.clean)

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from training.commands.data_root import add_data_root
 from training.datasets import DATASETS, load
 from training.splits import SPLITS, sample, take
 
@@ -11,6 +12,10 @@ from training.splits import SPLITS, sample, take
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="the data set")
+    add_data_root(parser)
+    parser.add_argument("--download", action="store_true", help="fetch the data set there first, where it is missing")
+    parser.add_argument("--image-size", type=int, default=0, metavar="N",
+                        help="of folder: stretch every image to N x N; by default all are of one size")  # fmt: skip
     parser.add_argument("--split", choices=SPLITS, required=True,
                         help="its part; the parts are disjoint, and test is for reporting only")  # fmt: skip
     parser.add_argument("--n", type=int, metavar="IMAGES", help="so many of them at random; by default all")
@@ -21,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the images."""
-    images = sample(take(load(options.dataset), options.split), options.n, seed=options.seed)
+    dataset = load(options.dataset, root=options.data_root, download=options.download, image_size=options.image_size)
+    images = sample(take(dataset, options.split), options.n, seed=options.seed)
     images.save(options.out)
     if options.json:
         print(json.dumps({"path": str(options.out), "images": len(images), **images.info}))

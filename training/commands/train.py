@@ -2,59 +2,224 @@
 
 import argparse
 import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, Final
 
+from tqdm import tqdm
+
+from detector.errors import InputError
 from training.augment import AUGMENTATIONS
-from training.config import TrainConfig
+from training.commands.data_root import add_data_root
+from training.config import ADVERSARIES, KEEPS, NORMALISATIONS, OPTIMISERS, PRECISIONS, SCHEDULES, TrainConfig
 from training.datasets import DATASETS
 from training.execution import THREADS
-from training.loop import train
-from training.networks import ARCHITECTURES
+from training.loop import UnevenClasses, train
+from training.networks import ARCHITECTURES, check_name
+from training.progress import LOGGER
+from training.recipes import RECIPES, default_recipe, recipe
 from training.run import Run
+
+_SETTINGS: Final = [field.name for field in fields(TrainConfig) if field.name not in ("dataset", "arch")]
+_RECIPES: Final = (
+    "What is left out is as the recipe has it: 'digits' for those, 'fast' for nearly the accuracy of 'paper' in a "
+    "tenth of its epochs, 'paper' for the paper's tables. Defaults are those for photographs; on MNIST and "
+    "Fashion-MNIST, 'fast' and 'paper' take fewer epochs and vary nothing."
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
-    default = TrainConfig()
+    """Adds the arguments: what to train on and into, one for each setting, and how to run."""
+    parser.description = (
+        "train an ensemble with ADP; the same command goes on where an earlier one stopped or was killed, and gives "
+        "the weights that an unbroken run gives."
+    )
     add = parser.add_argument
-    add("--dataset", choices=sorted(DATASETS), default=default.dataset, help="what to train on")
-    add("--arch", choices=sorted(ARCHITECTURES), default=default.arch, help="every member's architecture")
-    add("--members", type=int, default=default.members, metavar="K",
-        help="networks in the ensemble, 2 to one less than there are classes")  # fmt: skip
-    add("--alpha", type=float, default=default.alpha, metavar="A", help="weight of the entropy in Eq. (5)")
-    add("--beta", type=float, default=default.beta, metavar="B",
-        help="weight of the log diversity in Eq. (5); with alpha 0 too, members train independently")  # fmt: skip
-    add("--epochs", type=int, default=default.epochs, metavar="N", help="how often each image is seen")
-    add("--batch-size", type=int, default=default.batch_size, metavar="IMAGES", help="images in one step")
-    add("--learning-rate", type=float, default=default.learning_rate, metavar="RATE", help="Adam's, at the start")
-    add("--augment", choices=sorted(AUGMENTATIONS), default=default.augment, help="how training images are varied")
-    add("--seed", type=int, default=default.seed, help="of weights, shuffles and augmentation")
+    add("--dataset", choices=sorted(DATASETS), default=TrainConfig.dataset, help="what to train on")
+    add_data_root(parser)
+    add("--download", action="store_true", help="fetch the data set there first, where it is missing")
+    add("--arch", type=_arch, default=None, metavar="NAME",
+        help=f"every member's architecture: {', '.join(ARCHITECTURES)}, a classifier of torchvision.models, or your "
+             "own as package.module:Name; by default cnn for digits, else resnet20")  # fmt: skip
+    add("--recipe", choices=RECIPES, help="settings that go together, which the options below override; "
+        "by default digits for digits, else fast")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="RUN", help="the folder; an unfinished run in it goes on")
+    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: a CUDA device where there is one")
     add("--threads", type=int, default=THREADS, metavar="N",
         help="CPU threads; the last bits of the result depend on it")  # fmt: skip
-    add("--out", type=Path, required=True, metavar="RUN", help="the folder; an unfinished run in it goes on")
+    add("--quiet", action="store_true", help="no bar, and no line for each epoch where there is no terminal")
     add("--json", action="store_true", help="print the result as JSON")
+    _add_method(parser)
+    _add_recipe(parser)
+    _add_speed(parser)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    """The settings of the paper's method."""
+    setting = _adder(parser.add_argument_group("the method"))
+    setting("members", type=int, metavar="K", help="networks in the ensemble, 2 to one less than there are classes")
+    setting("alpha", type=float, metavar="A", help="weight of the entropy in Eq. (5); 'ledgate alpha' chooses it")
+    setting("beta", type=float, metavar="B",
+            help="weight of the log diversity in Eq. (5); with alpha 0 too, members train independently")  # fmt: skip
+    setting("temperature", type=float, metavar="T", help="logits are divided by it in training (Appendix B.2)")
+    setting("sampled_classes", type=int, metavar="M",
+            help="take the entropy over so many other classes, drawn anew each time; 0 is all")  # fmt: skip
+    setting("adversarial", choices=ADVERSARIES, help="attack half of each batch, eps in [0.01, 0.05] (Table 4)")
+    setting("patience", type=int, metavar="EPOCHS",
+            help="freeze a member whose validation loss has not fallen for so long; 0 freezes none")  # fmt: skip
+    setting("seed", type=int, metavar="S", help="of weights, shuffles and augmentation")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    """The settings that a recipe chooses."""
+    setting = _adder(parser.add_argument_group("the recipe", _RECIPES))
+    setting("image_size", type=int, metavar="N", help="of folder: stretch every image to N x N; 0: all have one size")
+    setting("epochs", type=int, metavar="N", help="how often each image is seen")
+    setting("batch_size", type=int, metavar="IMAGES", help="images in one step")
+    setting("optimiser", choices=OPTIMISERS, help="sgd has Nesterov momentum 0.9")
+    setting("learning_rate", type=_rates, metavar="RATE", help="at its highest; or one for each member, with commas")
+    setting("schedule", choices=SCHEDULES, help="how the learning rate goes")
+    setting("milestones", type=_shares, metavar="SHARES",
+            help="of steps: shares of the run after which the rate is a tenth, with commas")  # fmt: skip
+    setting("weight_decay", type=float, metavar="C", help="penalty C |w|^2 on the weights of convolutions")
+    setting("normalise", choices=NORMALISATIONS, help="by each channel's mean and deviation, or each pixel's mean")
+    setting("augment", choices=sorted(AUGMENTATIONS), help="how training images are varied")
+    setting("growing", action=argparse.BooleanOptionalAction, help="start with small images, end with whole ones")
+    setting("keep", choices=KEEPS, help="the result: the best epoch on the validation images, or the last")
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    """The settings that leave the method as it is."""
+    setting = _adder(parser.add_argument_group("speed and memory"))
+    setting("sequential", action=argparse.BooleanOptionalAction,
+            help="one member at a time in each step: the same gradients, less memory, more work")  # fmt: skip
+    setting("precision", choices=PRECISIONS, help="of the networks; slow where the processor has no bfloat16")
+    setting("compile", action=argparse.BooleanOptionalAction, help="torch.compile: takes minutes, then saves some")
+
+
+def _adder(group: Any) -> Callable[..., None]:
+    """Adds settings to a group, each as the flag of its name; unset, it is the recipe's."""
+
+    def add(name: str, *, help: str, **options: Any) -> None:  # noqa: A002  as argparse calls it
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, default=None, help=f"{help} ({_default(name)})", **options
+        )
+
+    return add
+
+
+def _default(name: str) -> str:
+    """What a setting is where it is left out: one value, or one for each recipe."""
+    default = getattr(TrainConfig, name)
+    values = {of: _said(recipe(of, "digits" if of == "digits" else "cifar10").get(name, default)) for of in RECIPES}
+    if len(set(values.values())) == 1:
+        return f"default: {values[RECIPES[0]]}"
+    return f"default: {', '.join(f'{of} {value}' for of, value in values.items())}"
+
+
+def _said(value: Any) -> str:
+    """A setting's value in words."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(f"{share:.3g}" for share in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _arch(text: str) -> str:
+    """An architecture's name."""
+    try:
+        check_name(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("arch: ")) from None
+    return text
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Numbers with commas between."""
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, found {text!r}") from None
+
+
+def _rates(text: str) -> float | tuple[float, ...]:
+    """One learning rate, or several."""
+    rates = _shares(text)
+    return rates[0] if len(rates) == 1 else rates
+
+
+def settings(options: argparse.Namespace) -> TrainConfig:
+    """The recipe with what the command line says over it."""
+    given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
+    dataset = options.dataset
+    adversarial = given.get("adversarial", "none") != "none"
+    chosen = recipe(options.recipe or default_recipe(dataset), dataset, adversarial=adversarial)
+    if given.get("schedule", "steps") != "steps":
+        chosen.pop("milestones", None)
+    arch = options.arch or ("cnn" if dataset == "digits" else "resnet20")
+    return TrainConfig(**{**chosen, **given, "dataset": dataset, "arch": arch})
 
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or goes on, or says that there is nothing left to do."""
-    config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
+    config = settings(options)
     done = _epochs_done(options.out)
-    trained = train(config, options.out, threads=options.threads)
-    _, checkpoint = trained.trained()
-    last = checkpoint.metrics[-1]
-    if options.json:
-        print(json.dumps({"path": str(options.out), "trained": config.epochs - done, **last}))
+    with _spoken(log=not (options.quiet or options.json)):
+        trained = train(
+            config,
+            options.out,
+            root=options.data_root,
+            download=options.download,
+            device=options.device,
+            progress=not options.quiet,
+            threads=options.threads,
+        )
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
         return 0
-    members = ", ".join(f"{value:.3f}" for value in last["member_accuracy"])
-    if done == config.epochs:
+    _, checkpoint = trained.trained()
+    kept = checkpoint.metrics[checkpoint.kept_epoch - 1]
+    if options.json:
+        print(json.dumps({"path": str(options.out), "trained": checkpoint.epoch - done, **kept}))
+        return 0
+    members = ", ".join(f"{value:.3f}" for value in kept["member_accuracy"])
+    if done == checkpoint.epoch:
         print(f"{options.out}: nothing left to do, all {done} epochs were trained before")
     else:
-        print(f"{options.out}: trained epochs {done + 1} to {config.epochs}")
-    print(f"validation accuracy {last['accuracy']:.3f} (members {members}), "
-          f"median log diversity {last['median_log_diversity']:.4f}")  # fmt: skip
+        print(f"{options.out}: trained epochs {done + 1} to {checkpoint.epoch}, kept epoch {checkpoint.kept_epoch}")
+    print(f"validation accuracy {kept['accuracy']:.3f} (members {members}), "
+          f"median log diversity {kept['median_log_diversity']:.4f}")  # fmt: skip
     print(f"next: ledgate export {options.out} --out BUNDLE")
     return 0
+
+
+@contextmanager
+def _spoken(*, log: bool) -> Iterator[None]:
+    """Warnings, and the log where it is asked for, as single lines on standard error."""
+
+    def warn(message: Warning | str, *_: object, **__: object) -> None:
+        tqdm.write(f"ledgate train: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("ledgate train: %(message)s"))
+    level = LOGGER.level
+    if log:
+        LOGGER.setLevel(logging.INFO)
+        LOGGER.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UnevenClasses)
+            warnings.showwarning = warn
+            yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
 
 
 def _epochs_done(path: Path) -> int:
