@@ -13,6 +13,7 @@ from detector.rates import Auc, Rate
 from detector.verdicts import Verdicts
 
 _CLEAN: Final = "clean"
+_CHANCE: Final = 0.5
 _PATIENCE_S: Final = 120.0  # for one row; a busy machine takes seconds
 
 
@@ -59,6 +60,16 @@ class Answers:
             auc = f"{summary['auc'][name]:.3f}" if name in summary["auc"] else ""
             lines.append(f"{name:{width}}  {wrong:>16}  {Rate.of(_flags(answer))!s:38}  {auc}".rstrip())
         return "\n".join(lines)
+
+    def undetected(self, summary: Mapping[str, Any]) -> str:
+        """Which attacks the score tells from honest images no better than chance, in a paragraph; nothing if none."""
+        names = [name for name, auc in summary["auc"].items() if auc <= _CHANCE]
+        if not names:
+            return ""
+        return (
+            f"\nNOT DETECTED: {', '.join(names)}. An AUC of 0.5 is chance; below it, these attacked images look more"
+            "\nhonest than honest ones, and no threshold on this score helps.\n"
+        )
 
     def meaning(self, target_fpr: float) -> str:
         """How to read the table."""

@@ -21,6 +21,8 @@ KEEPS: Final = ("best", "last")
 NORMALISATIONS: Final = ("channel", "pixel")
 OPTIMISERS: Final = ("adam", "sgd")
 PRECISIONS: Final = ("float32", "bfloat16")
+# Fields that came later than others: runs made before them were trained with their defaults.
+_LATER: Final = frozenset({"image_size"})
 SCHEDULES: Final = ("constant", "cosine", "one-cycle", "steps")
 
 
@@ -185,16 +187,15 @@ class TrainConfig:
 
     @classmethod
     def from_values(cls, values: Any) -> "TrainConfig":
-        """Reads settings by name. A field that is missing has its default: the run is older than the field.
+        """Reads settings by name; what runs made before it do not have is its default.
 
         Raises:
-            InputError: Not a mapping, a field that is unknown, or one that does not fit.
+            InputError: Not a mapping, a field that is missing or unknown, or one that does not fit.
         """
-        if not isinstance(values, Mapping):
-            raise InputError(f"expected settings by name, found {type(values).__name__}")
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise InputError(f"expected settings of this version of ledgate, found {', '.join(sorted(unknown))}")
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or not known - _LATER <= set(values) <= known:
+            found = ", ".join(sorted(values)) if isinstance(values, Mapping) else type(values).__name__
+            raise InputError(f"expected the fields {', '.join(sorted(known))}, found {found}")
         return cls(**values)
 
     def differences(self, other: "TrainConfig") -> list[str]:

@@ -64,7 +64,11 @@ def export(run: Run | Path | str, out: Path | str, *, root: Path | str | None = 
     made = provenance(
         "torch",
         "onnxscript",
-        dataset={"name": dataset.name, "split_seed": SPLIT_SEED, "listing": dataset.listing},
+        dataset={
+            "name": dataset.name,
+            "split_seed": SPLIT_SEED,
+            **({"listing": dataset.listing} if dataset.listing else {}),
+        },
         seed=run.config.seed,
         config=asdict(run.config),
         commit=commit(),

@@ -76,6 +76,7 @@ def _explain(out: Path, answers: Answers, summary: dict[str, Any], calibration: 
     print(f"\nThe server's answers, {len(answers)} test images in each row; nothing was chosen on them:\n")
     print(answers.table(summary))
     print(
+        f"{answers.undetected(summary)}"
         f"\n{answers.meaning(summary['target_fpr'])} When the threshold was chosen, on"
         f"\n{len(calibration.clean_scores)} calibration images, {rate} of {rate.n} others were flagged."
         "\n"

@@ -84,6 +84,7 @@ def _explain(out: Path, answers: Answers, summary: dict[str, Any]) -> None:
     print(f"\nThe server's answers, {len(answers)} test images in each row, none of them seen before:\n")
     print(answers.table(summary))
     print(
+        f"{answers.undetected(summary)}"
         f"\n{answers.meaning(TARGET_FPR)} fgsm-0.1 moves each pixel by up to 0.1 (of 1) in one step,"
         "\npgd10-0.1 in ten. An attacker who knows the detector can get past it: see 'What it cannot detect' in"
         "\nthe README."

@@ -173,7 +173,7 @@ def test_refusals_are_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["data", "train", "export", "attack"])
+@pytest.mark.parametrize("command", ["data", "train", "attack"])
 def test_help_shows_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])

@@ -25,35 +25,29 @@ from training.loop import UnevenClasses
 from training.splits import split_rows
 from training.trainer import Trainer, pixel_statistics, predict
 
-# Trains like `train`, and kills its own process where it hurts: `before` while the checkpoint of the
-# second epoch is written, `after` when it is in place but its line of metrics is not yet written.
+# Trains like `train`, and kills its own process when the checkpoint of the second epoch is in place; `test_loop` has
+# the other moments.
 KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-import training.checkpoint, training.run
+import os, signal, sys
+import training.run
 from training import TrainConfig, train
 
-where, config, out = sys.argv[1:]
-save, line = training.checkpoint.torch.save, training.run._line
-
-def save_and_die(state, part):
-    save(state, part)
-    if where == "before" and state["epoch"] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
+config, out = sys.argv[1:]
+line = training.run._line
 
 def line_and_die(metrics):
-    if where == "after" and metrics["epoch"] == 2:
+    if metrics["epoch"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return line(metrics)
 
-training.checkpoint.torch.save, training.run._line = save_and_die, line_and_die
+training.run._line = line_and_die
 train(TrainConfig.from_json(config), out)
 """
 
 
-def kill_while_training(where: str, config: TrainConfig, out: Path) -> None:
+def kill_while_training(config: TrainConfig, out: Path) -> None:
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, where, config.to_json(), out],
+        [sys.executable, "-c", KILLED, config.to_json(), out],
         capture_output=True,
         text=True,
         check=False,
@@ -145,7 +139,7 @@ def test_a_converged_member_stands_still_and_a_resumed_run_decides_alike(tmp_pat
     assert second["member_loss"][2] == third["member_loss"][2]
     assert second["member_loss"][0] != third["member_loss"][0]
 
-    kill_while_training("after", settings, tmp_path / "killed")
+    kill_while_training(settings, tmp_path / "killed")
     at_freezing = weights(Run.open(tmp_path / "killed"))
     for name, value in weights(unbroken).items():
         if name.startswith("members.2."):  # weights and batch normalisation's statistics
@@ -223,24 +217,6 @@ def test_the_same_settings_give_the_same_bits(run: Run, quick: TrainConfig, tmp_
     again = train(quick, tmp_path / "again", progress=False)
     assert digest(weights(again)) == digest(weights(run))
     assert measured(again) == measured(run)
-
-
-@pytest.mark.parametrize("where", ["before", "after"])
-def test_killed_training_goes_on_to_the_same_bits(run: Run, quick: TrainConfig, tmp_path: Path, where: str) -> None:
-    out = tmp_path / "killed"
-    kill_while_training(where, quick, out)
-    killed = Run.open(out)
-    checkpoint = killed.checkpoint()
-    assert checkpoint is not None
-    assert checkpoint.epoch == (1 if where == "before" else 2)
-    with pytest.raises(RunError, match=f"expected a finished run, found {checkpoint.epoch} of 4 epochs"):
-        killed.trained()
-
-    resumed = train(quick, out, progress=False)
-    assert digest(weights(resumed)) == digest(weights(run))
-    assert {"checkpoint.pt", "config.json", "lock", "metrics.jsonl"} <= {file.name for file in out.iterdir()}
-    assert not list(out.glob(".*"))
-    assert measured(resumed) == measured(run)
 
 
 def test_a_finished_run_is_left_alone(run: Run, quick: TrainConfig) -> None:
