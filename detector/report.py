@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from detector import markdown
 from detector.bundle import Bundle
 from detector.calibration import Calibration
 from detector.files import replacing, write_bytes
@@ -19,7 +20,8 @@ from detector.targets import Explicit, TargetFpr, TargetTpr
 
 # Log diversity runs from 0 down to minus infinity, and clean images lie close to 0: it is drawn as
 # powers of ten, and what lies beyond the ends is drawn at the ends.
-_LEAST, _MOST = 1e-4, 1e2
+LEAST: Final = 1e-4
+MOST: Final = 1e2
 _STYLE: Final[Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -80,12 +82,7 @@ def table(calibration: Calibration) -> str:
                 "" if attack.auc_successful is None else str(attack.auc_successful),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return markdown.table(rows)
 
 
 def _text(bundle: Bundle, calibration: Calibration) -> str:
@@ -141,7 +138,7 @@ def _histogram(calibration: Calibration, clean: Floats, attacked: Mapping[str, F
     """The score of clean and of attacked images, and the threshold."""
     figure = Figure(figsize=(6.4, 1.5 + 1.3 * (1 + len(attacked))), layout="constrained")
     rows = figure.subplots(1 + len(attacked), 1, sharex=True, squeeze=False)[:, 0]
-    bins = np.linspace(np.log10(_LEAST), np.log10(_MOST), 61)
+    bins = np.linspace(np.log10(LEAST), np.log10(MOST), 61)
     shown = {"clean": clean, **attacked}
     for position, (axes, (name, scores)) in enumerate(zip(rows, shown.items(), strict=True)):
         flagged = float((scores < calibration.threshold).mean())
@@ -158,12 +155,12 @@ def _histogram(calibration: Calibration, clean: Floats, attacked: Mapping[str, F
 
 def _place(scores: Floats) -> Floats:
     """Where a score is drawn: log10 of its negation, kept within the ends."""
-    return np.asarray(np.log10(np.clip(-scores, _LEAST * 1.001, _MOST * 0.999)))
+    return np.asarray(np.log10(np.clip(-scores, LEAST * 1.001, MOST * 0.999)))
 
 
 def _label_powers(axes: Axes, score: str) -> None:
     """Ticks as scores, the suspicious end on the left."""
-    powers = np.arange(np.log10(_LEAST), np.log10(_MOST) + 1)
+    powers = np.arange(np.log10(LEAST), np.log10(MOST) + 1)
     names = [f"{-(10.0**power):g}" for power in powers]
     names[0], names[-1] = f"\u2265 {names[0]}", f"\u2264 {names[-1]}"
     axes.set_xticks(powers.tolist(), names)

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from detector.files import replacing
+from detector.report import LEAST, MOST
 from training.config import TrainConfig
 from training.convergence import kept_epoch
 
 _STYLE: Final[Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-# Log diversity runs from 0 to minus infinity, and is drawn as powers of ten; what lies beyond, at the ends.
-_LEAST, _MOST = 1e-4, 1e2
 # With fewer epochs, each is marked: a line through one point is none.
 _MARKED: Final = 25
 # Room for a legend of four lines, as a share of what the curves take.
@@ -92,7 +91,7 @@ def _accuracies(axes: Axes, metrics: Metrics) -> None:
 
 def _diversities(axes: Axes, metrics: Metrics) -> None:
     """The median of the score on honest images: the closer to 0, the more diverse."""
-    placed = np.clip([-line["median_log_diversity"] for line in metrics], _LEAST, _MOST)
+    placed = np.clip([-line["median_log_diversity"] for line in metrics], LEAST, MOST)
     axes.plot([line["epoch"] for line in metrics], placed, color="C2", linewidth=1.8, marker=_marker(metrics))
     axes.set_yscale("log")
     least, most = math.floor(np.log10(placed.min())), math.ceil(np.log10(placed.max()))

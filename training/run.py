@@ -4,7 +4,7 @@
       config.json      the settings; a run goes on only under the same
       checkpoint.pt    the state after the last whole epoch
       metrics.jsonl    one line for each epoch, to read while it trains
-      curves.png       the same to look at, drawn at most every ten seconds
+      curves.png       the same to look at, drawn at most every 20 seconds, and at the end
       tensorboard/     the same for TensorBoard, where that is installed
       lock             held by the process that trains
 

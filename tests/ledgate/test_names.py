@@ -1,13 +1,12 @@
 """The public Python names: complete, sorted, and each the very object of the room it comes from."""
 
-import ast
 import importlib
-from pathlib import Path
 
 import pytest
 
 import detector.errors
 import ledgate
+from tests.naming import told_homes
 
 # What users may rely on; a name leaves this list only with a major version.
 PROMISED = {
@@ -30,15 +29,7 @@ def test_every_error_is_public() -> None:
 
 @pytest.mark.parametrize("name", sorted(PROMISED - {"__version__"}))
 def test_a_name_is_what_type_checkers_are_told(name: str) -> None:
-    tree = ast.parse(Path(ledgate.__file__).read_text("utf-8"))
-    homes = {
-        alias.name: node.module
-        for block in tree.body
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    homes = told_homes(ledgate)
     assert set(homes) == set(ledgate.__all__) - {"__version__"}
     home = homes[name]
     assert home is not None

@@ -1,14 +1,13 @@
 """The package's names: each the very object of the module it comes from, and none loaded before it is used."""
 
-import ast
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import training
+from tests.naming import told_homes
 
 
 def test_dir_shows_them() -> None:
@@ -17,15 +16,7 @@ def test_dir_shows_them() -> None:
 
 @pytest.mark.parametrize("name", training.__all__)
 def test_a_name_is_what_type_checkers_are_told(name: str) -> None:
-    tree = ast.parse(Path(training.__file__).read_text("utf-8"))
-    homes = {
-        alias.name: node.module
-        for block in tree.body
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    homes = told_homes(training)
     assert set(homes) == set(training.__all__)
     home = homes[name]
     assert home is not None

@@ -62,8 +62,9 @@ def _clean(options: argparse.Namespace, trained: Run) -> ImageSet:
         name = options.dataset or trained.config.dataset
         size = trained.config.image_size if name == trained.config.dataset else 0
         dataset = load(name, root=options.data_root, image_size=size)
-        if name == trained.config.dataset:
-            trained.trained()[1].check_listing(dataset.listing)
+        checkpoint = trained.checkpoint()
+        if name == trained.config.dataset and checkpoint is not None:
+            checkpoint.check_listing(dataset.listing)
         return take(dataset, options.split)
     if options.dataset is not None:
         raise InputError(f"--dataset: expected with --split only, found {options.dataset!r} with --clean")

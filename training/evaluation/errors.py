@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Final
 
+from detector.markdown import table
 from detector.rates import Rate
 from training.evaluation.estimate import Estimate
-from training.evaluation.markdown import table
 from training.evaluation.result import Result
 from training.evaluation.setting import Setting
 from training.paper import TABLE1, Errors

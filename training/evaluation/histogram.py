@@ -9,12 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from detector.prediction import Floats
+from detector.report import LEAST, MOST
 from training.evaluation.setting import Setting
 
-# Log diversity runs from 0 to minus infinity. ADP crowds at 0 what the baseline spreads over tens, so the axis has
-# powers of ten; what lies beyond its ends is drawn at the ends.
-LEAST: Final = 1e-4
-MOST: Final = 1e2
 _BINS_A_POWER: Final = 24
 
 

@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from detector.markdown import table
+from detector.report import LEAST, MOST
 from training.evaluation.command import command
 from training.evaluation.errors import error_table
 from training.evaluation.estimate import Estimate
 from training.evaluation.experiment import Experiment
-from training.evaluation.histogram import LEAST, MOST, outside
-from training.evaluation.markdown import table
+from training.evaluation.histogram import outside
 from training.evaluation.setting import Setting
 from training.paper import TABLE1, TITLES, deviations, settings_of
 
