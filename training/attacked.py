@@ -1,117 +1,162 @@
 """Attacked images of a run, with what is known about each: `ledgate attack` from Python."""
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
+from torch import Tensor, nn
 
+from detector.document import sha256
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
-from detector.prediction import Ints, check_labels, mean_prediction
-from training.attacks import LinfAttack, climb
-from training.ensemble import Ensemble
+from detector.prediction import Ints, mean_prediction
+from detector.unfinished import Unfinished
+from training.aim import Aim, AwayFromLabel, Batch
+from training.attacks import Attack
+from training.attacks.loss import log_mean
 from training.execution import THREADS, reproducible
 from training.run import Run
+from training.shares import Shares
 from training.trainer import predict
+from training.victim import Victim
 
-BATCH_SIZE = 256
+BATCH_SIZE: Final = 256
+_NO_AIM: Final = AwayFromLabel()
 
 
 def attack(
     run: Run | Path | str,
     images: ImageSet,
-    settings: LinfAttack,
+    settings: Attack,
     *,
+    aim: Aim = _NO_AIM,
+    member: int | None = None,
     batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
     progress: bool = True,
     threads: int = THREADS,
+    unfinished: Path | None = None,
 ) -> ImageSet:
-    """Attacks images, white box, against the whole ensemble of a finished run.
+    """Attacks images, white box, against a finished run: all of its members, or one.
 
     Args:
         run: The run, or its folder.
         images: What to start from, with true labels. Their own `clean` and `success` are of an
             earlier attack, and are not looked at.
         settings: The attack.
-        batch_size: Images at a time.
+        aim: What is wanted of each image, and the loss that says so.
+        member: Craft against this member alone, from 0; by default against the ensemble. Success is the
+            ensemble's mistake all the same, so that this is the transfer from one member to all.
+        batch_size: Images at a time; changes no image's result but for rounding.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`.
         progress: Whether to show a bar on standard error, if that is a terminal.
         threads: CPU threads, at least 1; see `training.execution`.
+        unfinished: A folder to keep finished batches in, so that the same call goes on where it was stopped;
+            removed by `Unfinished.discard` once the result is written.
 
     Returns:
         As many images, float32, in the same order, with `clean`, `labels`, `source_index`,
-        `clean_correct`, `success` (right before and wrong after) and `info["attack"]`. Attacks with
-        a fixed budget return their last iterate whether or not it succeeded.
+        `clean_correct`, `success` (right before and wrong after) and `info["attack"]`: the settings, aim and
+        member, how many were right before and wrong after, for the ensemble and for each member, and the norms
+        of the changes. Attacks with a fixed budget return their last iterate whether or not it succeeded; those
+        that look for the smallest change return the input where they fail.
 
     Raises:
         RunError: Not a finished run.
-        InputError: No labels, or images or labels that do not fit the run.
+        InputError: No labels, or images, labels or settings that do not fit the run.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, found {batch_size}")
-    ensemble, checkpoint = run.trained()
-    labels = _labels(images, checkpoint.image_shape, len(checkpoint.class_names))
+    victim = Victim.open(run, device=device)
+    labels = victim.labels_of(images)
     rows = np.arange(len(images)) if images.source_index is None else images.source_index
     clean = as_floats(images.images)
-
-    ensemble.requires_grad_(requires_grad=False)
-    with reproducible(threads):
-        parts = _climb(ensemble, settings, clean, labels, rows, batch_size=batch_size, progress=progress)
-        attacked = ImageSet(images=parts)
-        correct = _classes(ensemble, ImageSet(images=clean), batch_size) == labels
-        wrong = _classes(ensemble, attacked, batch_size) != labels
+    made_by = {**settings.describe(), **aim.describe(), **({} if member is None else {"member": member})}
+    kept = None
+    if unfinished is not None:
+        kept = Unfinished(unfinished, {
+            "attack": made_by, "batch_size": batch_size, "run": victim.digest, "device": victim.device.type,
+            "images": sha256(clean.tobytes() + labels.tobytes() + rows.tobytes()),
+        })  # fmt: skip
+    with reproducible(threads, victim.device), Shares(len(clean), settings.name, shown=progress) as shares:
+        work = _Work(victim.member(member), settings, aim, victim.device, kept, shares)
+        attacked = np.concatenate(list(work.batches(clean, labels, rows, batch_size)))
+        before, after = (_right(victim.ensemble, part, labels, batch_size) for part in (clean, attacked))
+    correct, success = before[0], before[0] & ~after[0]
+    found = {
+        "clean_correct": int(correct.sum()),
+        "wrong_after": {"ensemble": int((~after[0]).sum()), "members": (~after[1:]).sum(axis=1).tolist()},
+        "success": int(success.sum()),
+        "norms_of_successes": norms(attacked[success], clean[success]),
+    }
     return ImageSet(
-        images=attacked.images,
+        images=attacked,
         labels=labels,
         source_index=images.source_index,
         clean=clean,
         clean_correct=correct,
-        success=correct & wrong,
-        info={**images.info, "attack": describe(settings)},
+        success=success,
+        info={**images.info, "attack": {**made_by, "found": found}},
     )
 
 
-def describe(settings: LinfAttack) -> dict[str, object]:
-    """An attack's settings as JSON, defaults filled in."""
-    return {"name": settings.name, "method": settings.method, **asdict(settings), "step_size": settings.stride}
+def norms(attacked: NDArray[np.float32], clean: NDArray[np.float32]) -> dict[str, float]:
+    """Means over images of the norms of the changes, L0 as the share of values changed; none for no image."""
+    if not len(attacked):
+        return {}
+    change = (attacked.astype(np.float64) - clean).reshape(len(clean), -1)
+    return {
+        "l0": float((change != 0).mean()),
+        "l1": float(np.abs(change).sum(axis=1).mean()),
+        "l2": float(np.linalg.norm(change, axis=1).mean()),
+        "linf": float(np.abs(change).max(axis=1).mean()),
+    }
 
 
-def _climb(
-    ensemble: Ensemble,
-    settings: LinfAttack,
-    clean: NDArray[np.float32],
-    labels: Ints,
-    rows: Ints,
-    *,
-    batch_size: int,
-    progress: bool,
-) -> NDArray[np.float32]:
-    """The attack, batch by batch."""
-    parts = []
-    with tqdm(total=len(clean), unit="image", disable=None if progress else True) as bar:
-        for start in range(0, len(clean), batch_size):
-            batch = slice(start, start + batch_size)
-            x, y = torch.from_numpy(clean[batch]), torch.from_numpy(labels[batch])
-            parts.append(climb(ensemble, x, y, rows[batch], settings).numpy())
-            bar.update(len(x))
-    return np.concatenate(parts)
+@dataclass(frozen=True)
+class _Work:
+    """An attack on batches; those that an earlier call finished are not attacked again."""
+
+    network: nn.Module
+    settings: Attack
+    aim: Aim
+    device: torch.device
+    kept: Unfinished | None
+    shares: Shares
+
+    def batches(self, clean: NDArray[np.float32], labels: Ints, rows: Ints, size: int) -> Iterator[NDArray[np.float32]]:
+        """The attacked images of each batch."""
+        for number, start in enumerate(range(0, len(clean), size)):
+            batch = slice(start, start + size)
+            done = None if self.kept is None else self.kept.load(number)
+            if done is None:
+                images = torch.from_numpy(clean[batch]).to(self.device)
+                found = self._perturb(images, torch.from_numpy(labels[batch]).to(self.device), rows[batch])
+                done = {"images": found.cpu().numpy()}
+                if self.kept is not None:
+                    self.kept.save(number, **done)
+            self.shares.finish(len(done["images"]))
+            yield done["images"]
+
+    def _perturb(self, images: Tensor, labels: Tensor, rows: Ints) -> Tensor:
+        """One batch."""
+        with torch.inference_mode():
+            log_prediction = log_mean(self.network(images))
+        # Taken out of inference mode, for use where gradients are.
+        predictions = log_prediction.argmax(dim=1).clone()
+        objective = self.aim.objective(
+            Batch(labels=labels, predictions=predictions, classes=log_prediction.shape[1], rows=rows)
+        )
+        report = self.shares.part(len(images))
+        return self.settings.perturb(self.network, images, objective, rows, progress=report)
 
 
-def _labels(images: ImageSet, shape: tuple[int, int, int], classes: int) -> Ints:
-    """The true labels, once they and the images fit the run."""
-    if images.images.shape[1:] != shape:
-        raise InputError(f"images: expected shape (N, {', '.join(map(str, shape))}), found {images.images.shape}")
-    if images.labels is None:
-        raise InputError("labels: expected the true label of each image, found none")
-    if images.source_index is not None and (images.source_index < 0).any():
-        raise InputError(f"source_index: expected rows of a data set, found {images.source_index.min()}")
-    return check_labels(images.labels, len(images), classes)
-
-
-def _classes(ensemble: torch.nn.Module, images: ImageSet, batch_size: int) -> Ints:
-    """The ensemble's class of each image."""
-    logits = predict(ensemble, images, batch_size=batch_size)
-    return np.asarray(mean_prediction(logits).argmax(axis=1))
+def _right(ensemble: nn.Module, images: NDArray[np.float32], labels: Ints, batch_size: int) -> NDArray[np.bool_]:
+    """Which images the ensemble, and then each member, classifies right: (1 + K, N)."""
+    logits = predict(ensemble, ImageSet(images=images), batch_size=batch_size)
+    answers = [mean_prediction(logits).argmax(axis=1), *logits.argmax(axis=2).T]
+    return np.stack([answer == labels for answer in answers])

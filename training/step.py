@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from detector.prediction import Ints
 from training import adp
-from training.attacks import FGSM, PGD, climb
+from training.attacks import FGSM, PGD, Untargeted
 from training.config import TrainConfig
 from training.ensemble import Ensemble
 from training.seeds import generator, torch_seed
@@ -123,7 +123,7 @@ def half_attacked(
     modes = [(module, module.training) for module in ensemble.modules()]
     ensemble.eval()
     try:
-        attacked = climb(ensemble, images[:half], labels[:half], rows[:half], attack)
+        attacked = attack.perturb(ensemble, images[:half], Untargeted(labels[:half]), rows[:half])
     finally:
         for module, mode in modes:
             module.training = mode

@@ -1,17 +1,36 @@
-"""White-box attacks, one per file; see `linf` for what they share and promise."""
+"""White-box attacks, one per file; `attack` says what they share, `objective` what they aim at.
+
+docs/attacks.md says what each one is, and why it is ours or a library's.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from training.attacks.attack import Attack, Progress
 from training.attacks.bim import BIM
 from training.attacks.fgsm import FGSM
-from training.attacks.linf import IteratedAttack, LinfAttack, climb
-from training.attacks.loss import ensemble_loss
+from training.attacks.linf import IteratedAttack, LinfAttack
+from training.attacks.mim import MIM
+from training.attacks.objective import AsInPaper, Objective, Targeted, Untargeted
 from training.attacks.pgd import PGD
 
-__all__ = ["ATTACKS", "BIM", "FGSM", "PGD", "IteratedAttack", "LinfAttack", "climb", "ensemble_loss"]
+__all__ = [
+    "ATTACKS",
+    "BIM",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "AsInPaper",
+    "Attack",
+    "IteratedAttack",
+    "LinfAttack",
+    "Objective",
+    "Progress",
+    "Targeted",
+    "Untargeted",
+]
 
-ATTACKS: Final[Mapping[str, type[LinfAttack]]] = MappingProxyType(
-    {attack.method: attack for attack in (BIM, FGSM, PGD)}
+ATTACKS: Final[Mapping[str, type[Attack]]] = MappingProxyType(
+    {attack.method: attack for attack in (BIM, FGSM, MIM, PGD)}
 )

@@ -1,26 +1,26 @@
 """The loop that every L-infinity gradient attack shares: step along the sign, project, repeat.
 
-An attack is a frozen setting that supplies what differs: how many steps, how far each goes, and where
-the first starts. What is promised for all of them: the result lies within eps of the clean image and
-within [0, 1], exactly and not up to rounding; the last iterate is returned, whether or not it fooled
-anyone; and an image's random draws do not depend on the images beside it.
+An attack is a frozen setting that supplies what differs: how many steps, how far each goes, in which
+direction, and where the first starts. What is promised for all of them: the result lies within eps of the
+clean image and within [0, 1], exactly and not up to rounding; the last iterate is returned, whether or not it
+fooled anyone; and an image's random draws do not depend on the images beside it.
 """
 
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detector.errors import InputError
 from detector.prediction import Ints
-from training.attacks.loss import ensemble_loss
+from training.attacks.attack import Attack, Progress, check_count, check_distance, silent
+from training.attacks.gradient import gradient
+from training.attacks.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinfAttack(ABC):
+class LinfAttack(Attack):
     """The settings of an attack within an L-infinity ball.
 
     Attributes:
@@ -30,17 +30,10 @@ class LinfAttack(ABC):
         InputError: eps outside (0, 1].
     """
 
-    method: ClassVar[str]
-
     eps: float
 
     def __post_init__(self) -> None:
         check_distance("eps", self.eps)
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Method and strength, as reports show it."""
 
     @property
     @abstractmethod
@@ -60,6 +53,32 @@ class LinfAttack(ABC):
             rows: (N,), what an image's random draws are keyed by.
         """
         return images
+
+    def direction(self, slope: Tensor, memory: Tensor | None) -> Tensor:  # noqa: ARG002  only momentum remembers
+        """Whose sign a step takes, and what the next step is handed as `memory`; the default is the gradient.
+
+        Args:
+            slope: (N, C, H, W), the gradient up to a positive factor for each image.
+            memory: What the step before returned; None in the first.
+        """
+        return slope
+
+    def perturb(
+        self, ensemble: nn.Module, images: Tensor, objective: Objective, rows: Ints, *, progress: Progress = silent
+    ) -> Tensor:
+        """X <- project(x + stride * sign(direction)), as often as the attack says; see `Attack.perturb`."""
+        low, high = ball(images, self.eps)
+        current = self.start(images, rows).clamp(low, high)
+        memory: Tensor | None = None
+        for step in range(self.iterations):
+            memory = self.direction(gradient(ensemble, current, objective.loss).direction, memory)
+            current = (current + self.stride * memory.sign()).clamp(low, high)
+            progress((step + 1) / self.iterations)
+        return current
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON, defaults filled in."""
+        return {**super().describe(), "step_size": self.stride}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +101,7 @@ class IteratedAttack(LinfAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1:
-            raise InputError(f"steps: expected at least 1, found {self.steps}")
+        check_count("steps", self.steps)
         if self.step_size is not None:
             check_distance("step_size", self.step_size)
 
@@ -104,42 +122,6 @@ class IteratedAttack(LinfAttack):
         return self.eps / self.steps if self.step_size is None else self.step_size
 
 
-def climb(ensemble: nn.Module, images: Tensor, labels: Tensor, rows: Ints, attack: LinfAttack) -> Tensor:
-    """Attacks images: x <- project(x + stride * sign(grad loss(x))), as often as the attack says.
-
-    Args:
-        ensemble: (N, C, H, W) to (N, K, L) logits, in evaluation mode.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true labels.
-        rows: (N,), what an image's random draws are keyed by.
-        attack: The settings.
-
-    Returns:
-        (N, C, H, W) float32, the last iterate.
-    """
-    low, high = ball(images, attack.eps)
-    current = attack.start(images, rows).clamp(low, high)
-    for _ in range(attack.iterations):
-        current = (current + attack.stride * _gradient(ensemble, current, labels).sign()).clamp(low, high)
-    return current
-
-
-def _gradient(ensemble: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Each image's own gradient of the loss, up to a positive factor.
-
-    Scaled between the loss and the networks: where every member is certain, the loss's gradient is
-    fine in float64 and would round to zero on its way through the networks' float32.
-    """
-    images = images.detach().requires_grad_()
-    logits = ensemble(images)
-    exact = logits.detach().double().requires_grad_()
-    (slope,) = torch.autograd.grad(ensemble_loss(exact, labels).sum(), exact)
-    largest = slope.abs().amax(dim=(1, 2), keepdim=True)
-    slope = slope / largest.clamp(min=torch.finfo(slope.dtype).tiny)
-    (gradient,) = torch.autograd.grad(logits, images, grad_outputs=slope.to(logits.dtype))
-    return gradient
-
-
 def ball(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The smallest and largest float32 values within eps of each pixel, and within [0, 1].
 
@@ -153,9 +135,3 @@ def ball(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     near_low = torch.where(near_low.double() < low, torch.nextafter(near_low, up), near_low)
     near_high = torch.where(near_high.double() > high, torch.nextafter(near_high, down), near_high)
     return near_low.clamp(min=0), near_high.clamp(max=1)
-
-
-def check_distance(name: str, value: float) -> None:
-    """Refuses a distance that is not in (0, 1], in units of [0, 1] pixels."""
-    if not (math.isfinite(value) and 0 < value <= 1):
-        raise InputError(f"{name}: expected a number above 0 and at most 1, in units of [0, 1] pixels, found {value}")

@@ -1,0 +1,97 @@
+"""What is attacked: the networks of a finished run, all of them or one, on a device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from detector.document import sha256
+from detector.errors import InputError
+from detector.imageset import ImageSet
+from detector.prediction import Ints, check_labels
+from training.checkpoint import Checkpoint
+from training.ensemble import Ensemble
+from training.execution import find_device
+from training.run import CHECKPOINT, Run
+
+
+class Alone(nn.Module):
+    """One member as an ensemble of its own: (N, C, H, W) to (N, 1, L) logits."""
+
+    def __init__(self, member: nn.Module) -> None:
+        super().__init__()
+        self.member = member
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The member's logits."""
+        logits: Tensor = self.member(images)
+        return logits.unsqueeze(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """A finished run's networks, without gradients of their weights.
+
+    Attributes:
+        run: Where they come from.
+        checkpoint: The same, with what is known about classes and images.
+        ensemble: (N, C, H, W) to (N, K, L) logits, in evaluation mode.
+        device: Where it lies.
+    """
+
+    run: Run
+    checkpoint: Checkpoint
+    ensemble: Ensemble
+    device: torch.device
+
+    @classmethod
+    def open(cls, run: Run | Path | str, *, device: str = "cpu") -> "Victim":
+        """Opens a run's networks.
+
+        Args:
+            run: The run, or its folder.
+            device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+
+        Raises:
+            RunError: Not a finished run.
+            InputError: No such device.
+        """
+        run = run if isinstance(run, Run) else Run.open(run)
+        place = find_device(device)
+        ensemble, checkpoint = run.trained()
+        ensemble.to(place).requires_grad_(requires_grad=False)
+        return cls(run=run, checkpoint=checkpoint, ensemble=ensemble, device=place)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the run's checkpoint."""
+        return sha256((self.run.path / CHECKPOINT).read_bytes())
+
+    def member(self, index: int | None) -> nn.Module:
+        """One member alone, from 0; all of them for None.
+
+        Raises:
+            InputError: No such member.
+        """
+        if index is None:
+            return self.ensemble
+        count = len(self.ensemble.members)
+        if not 0 <= index < count:
+            raise InputError(f"member: expected 0 to {count - 1}, found {index}")
+        return Alone(self.ensemble.members[index])
+
+    def labels_of(self, images: ImageSet) -> Ints:
+        """The true labels, once they and the images fit the run.
+
+        Raises:
+            InputError: They do not, or there are none.
+        """
+        shape = self.checkpoint.image_shape
+        if images.images.shape[1:] != shape:
+            raise InputError(f"images: expected shape (N, {', '.join(map(str, shape))}), found {images.images.shape}")
+        if images.labels is None:
+            raise InputError("labels: expected the true label of each image, found none")
+        if images.source_index is not None and (images.source_index < 0).any():
+            raise InputError(f"source_index: expected rows of a data set, found {images.source_index.min()}")
+        return check_labels(images.labels, len(images), len(self.checkpoint.class_names))
