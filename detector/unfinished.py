@@ -24,11 +24,17 @@ def folder_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
 
+def discard(folder: Path) -> None:
+    """Removes what was kept, if anything, once the result is written."""
+    if (folder / _WORK).exists():
+        shutil.rmtree(folder)
+
+
 class Unfinished:
     """The finished parts of a piece of work.
 
     Args:
-        folder: Made if it is not there.
+        folder: Made with the first part, if it is not there.
         work: What makes the result what it is, as JSON: settings, and digests of the inputs.
 
     Raises:
@@ -37,11 +43,9 @@ class Unfinished:
 
     def __init__(self, folder: Path, work: Mapping[str, Any]) -> None:
         self._folder = folder
-        text = json.dumps(work, sort_keys=True, indent=2).encode() + b"\n"
+        self._note = json.dumps(work, sort_keys=True, indent=2).encode() + b"\n"
         note = folder / _WORK
-        if not folder.exists():
-            write_bytes(note, text)
-        elif read_file(note, lambda found: InputError(f"{note}: {found}")) != text:
+        if note.exists() and read_file(note, lambda found: InputError(f"{note}: {found}")) != self._note:
             raise InputError(
                 f"{folder}: expected what the same command left unfinished, found that of another; give its settings "
                 "and files to go on, or remove the folder to begin anew"
@@ -60,12 +64,11 @@ class Unfinished:
 
     def save(self, part: int, **arrays: NDArray[Any]) -> None:
         """Keeps a part's arrays."""
+        note = self._folder / _WORK
+        if not note.exists():
+            write_bytes(note, self._note)
         with replacing(self._path(part)) as unnamed, unnamed.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    def discard(self) -> None:
-        """Removes the folder, once the result is written."""
-        shutil.rmtree(self._folder)
 
     def _path(self, part: int) -> Path:
         """The file of a part."""

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds the two together
+    from detector.sample import sample
     from training.attacked import attack
     from training.attacks import BIM, FGSM, PGD
     from training.config import TrainConfig
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
     from training.exporter import export
     from training.loop import train
     from training.run import Run
-    from training.splits import sample, take
+    from training.splits import take
 
 __all__ = [
     "BIM",
@@ -51,7 +52,7 @@ _HOMES: Final = {
     "attack": "training.attacked",
     "export": "training.exporter",
     "load": "training.datasets",
-    "sample": "training.splits",
+    "sample": "detector.sample",
     "take": "training.splits",
     "train": "training.loop",
 }

@@ -4,14 +4,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from detector.errors import InputError
+from detector import goal
 from detector.prediction import Ints
 from training.attacks.objective import AsInPaper, Objective, Targeted, Untargeted
-from training.seeds import generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,35 +75,31 @@ class Towards(Aim):
         choice: `random`, another class than the true one, drawn for each image; `next`, the true label plus one;
             or the number of a class, which images of that class are aimed at too.
         seed: Of random choices, at least 0.
+
+    Raises:
+        InputError: Another choice.
     """
 
     choice: str | int = "random"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.choice not in ("random", "next") and not (isinstance(self.choice, int) and self.choice >= 0):
-            raise InputError(f"target: expected random, next or the number of a class, found {self.choice!r}")
+        self._chosen  # noqa: B018  refuses what is no choice
+
+    @property
+    def _chosen(self) -> goal.Towards:
+        """The same without torch, for whoever needs no gradient."""
+        return goal.Towards(self.choice, self.seed)
 
     def objective(self, batch: Batch) -> Objective:
-        """The targets."""
-        return Targeted(self.targets(batch.labels, batch.rows, batch.classes))
-
-    def targets(self, labels: Tensor, rows: Ints, classes: int) -> Tensor:
-        """(N,) int64, each image's.
+        """The targets.
 
         Raises:
             InputError: No such class.
         """
-        if isinstance(self.choice, int):
-            if self.choice >= classes:
-                raise InputError(f"target: expected 0 to {classes - 1}, found {self.choice}")
-            return torch.full_like(labels, self.choice)
-        if self.choice == "next":
-            return (labels + 1) % classes
-        # One number for each row of a data set, whichever of its images are here.
-        draws = generator(self.seed, "targets").integers(1, classes, size=int(rows.max()) + 1)
-        return (labels + torch.from_numpy(np.asarray(draws)[rows]).to(labels)) % classes
+        targets = self._chosen.targets(batch.labels.cpu().numpy(), batch.rows, batch.classes)
+        return Targeted(torch.from_numpy(targets).to(batch.labels))
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""
-        return {"loss": "label", "target": self.choice, "target_seed": self.seed}
+        return {"loss": "label", **self._chosen.describe()}

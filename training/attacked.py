@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from detector.document import sha256
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
+from detector.norms import norms
 from detector.prediction import Ints, mean_prediction
+from detector.shares import Shares
 from detector.unfinished import Unfinished
 from training.aim import Aim, AwayFromLabel, Batch
-from training.attacks import Attack
+from training.attacks import Attack, DetectorAware
 from training.attacks.loss import log_mean
 from training.execution import THREADS, reproducible
 from training.run import Run
-from training.shares import Shares
 from training.trainer import predict
 from training.victim import Victim
 
@@ -56,11 +57,12 @@ def attack(
         progress: Whether to show a bar on standard error, if that is a terminal.
         threads: CPU threads, at least 1; see `training.execution`.
         unfinished: A folder to keep finished batches in, so that the same call goes on where it was stopped;
-            removed by `Unfinished.discard` once the result is written.
+            removed by `detector.unfinished.discard` once the result is written.
 
     Returns:
         As many images, float32, in the same order, with `clean`, `labels`, `source_index`,
-        `clean_correct`, `success` (right before and wrong after) and `info["attack"]`: the settings, aim and
+        `clean_correct`, `success` (right before and wrong after), for a `DetectorAware` attack `evaded` (a success
+        that is not flagged) and `info["attack"]`: the settings, aim and
         member, how many were right before and wrong after, for the ensemble and for each member, and the norms
         of the changes. Attacks with a fixed budget return their last iterate whether or not it succeeded; those
         that look for the smallest change return the input where they fail.
@@ -85,12 +87,17 @@ def attack(
     with reproducible(threads, victim.device), Shares(len(clean), settings.name, shown=progress) as shares:
         work = _Work(victim.member(member), settings, aim, victim.device, kept, shares)
         attacked = np.concatenate(list(work.batches(clean, labels, rows, batch_size)))
-        before, after = (_right(victim.ensemble, part, labels, batch_size) for part in (clean, attacked))
-    correct, success = before[0], before[0] & ~after[0]
+        before, after = (
+            predict(victim.ensemble, ImageSet(images=part), batch_size=batch_size) for part in (clean, attacked)
+        )
+    correct, right = _right(before, labels)[0], _right(after, labels)
+    success = correct & ~right[0]
+    evaded = success & ~settings.flags(after) if isinstance(settings, DetectorAware) else None
     found = {
         "clean_correct": int(correct.sum()),
-        "wrong_after": {"ensemble": int((~after[0]).sum()), "members": (~after[1:]).sum(axis=1).tolist()},
+        "wrong_after": {"ensemble": int((~right[0]).sum()), "members": (~right[1:]).sum(axis=1).tolist()},
         "success": int(success.sum()),
+        **({} if evaded is None else {"evaded": int(evaded.sum())}),
         "norms_of_successes": norms(attacked[success], clean[success]),
     }
     return ImageSet(
@@ -100,21 +107,9 @@ def attack(
         clean=clean,
         clean_correct=correct,
         success=success,
+        evaded=evaded,
         info={**images.info, "attack": {**made_by, "found": found}},
     )
-
-
-def norms(attacked: NDArray[np.float32], clean: NDArray[np.float32]) -> dict[str, float]:
-    """Means over images of the norms of the changes, L0 as the share of values changed; none for no image."""
-    if not len(attacked):
-        return {}
-    change = (attacked.astype(np.float64) - clean).reshape(len(clean), -1)
-    return {
-        "l0": float((change != 0).mean()),
-        "l1": float(np.abs(change).sum(axis=1).mean()),
-        "l2": float(np.linalg.norm(change, axis=1).mean()),
-        "linf": float(np.abs(change).max(axis=1).mean()),
-    }
 
 
 @dataclass(frozen=True)
@@ -155,8 +150,7 @@ class _Work:
         return self.settings.perturb(self.network, images, objective, rows, progress=report)
 
 
-def _right(ensemble: nn.Module, images: NDArray[np.float32], labels: Ints, batch_size: int) -> NDArray[np.bool_]:
-    """Which images the ensemble, and then each member, classifies right: (1 + K, N)."""
-    logits = predict(ensemble, ImageSet(images=images), batch_size=batch_size)
+def _right(logits: NDArray[np.float32], labels: Ints) -> NDArray[np.bool_]:
+    """Which images the ensemble, and then each member, classifies right: (N, K, L) logits to (1 + K, N)."""
     answers = [mean_prediction(logits).argmax(axis=1), *logits.argmax(axis=2).T]
     return np.stack([answer == labels for answer in answers])

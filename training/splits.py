@@ -9,7 +9,6 @@ The parts depend on the data set and on a seed of their own, not on a run's seed
 different seeds agree on what is test.
 """
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -89,19 +88,3 @@ def take(dataset: Dataset, split: str, *, seed: int = SPLIT_SEED) -> ImageSet:
         source_index=rows,
         info={"dataset": dataset.name, "split": split, **({"listing": dataset.listing} if dataset.listing else {})},
     )
-
-
-def sample(images: ImageSet, n: int | None, *, seed: int = 0) -> ImageSet:
-    """Returns n images at random, in their old order; all of them where n is None.
-
-    Raises:
-        InputError: n below 1, or more than there are.
-    """
-    if n is None:
-        return images
-    if not 1 <= n <= len(images):
-        raise InputError(f"n: expected 1 to {len(images)} images, found {n}")
-    rows = np.random.default_rng([seed]).permutation(len(images))[:n]
-    chosen = np.zeros(len(images), dtype=np.bool_)
-    chosen[rows] = True
-    return replace(images.only(chosen), info={**images.info, "sample": {"n": n, "seed": seed}})

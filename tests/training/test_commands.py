@@ -131,7 +131,7 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
         (["attack", "nowhere", "--attack", "fgsm", "--eps", "1", "--out", "x"], "2 ledgate attack: one of the argumen"),
         (
             ["attack", "RUN", "--split", "test", "--attack", "fgsm", "--eps", "0.1", "--steps", "2", "--out", "x"],
-            "1 ledgate attack: --steps: expected for bim and pgd only, found with fgsm",
+            "1 ledgate attack: --steps: expected for bim, cw, ead, mim and pgd only, found with fgsm",
         ),
         (
             ["attack", "RUN", "--clean", "c", "--dataset", "digits", "--attack", "fgsm", "--eps", "0.1", "--out", "x"],

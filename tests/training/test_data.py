@@ -7,8 +7,9 @@ import pytest
 
 from detector.errors import InputError
 from detector.imageset import ImageSet
+from detector.sample import sample
 from training.datasets import Dataset, load
-from training.splits import SPLITS, sample, split_rows, take
+from training.splits import SPLITS, split_rows, take
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from detector.sample import sample
 from training.commands.data_root import add_data_root
 from training.datasets import DATASETS, load
-from training.splits import SPLITS, sample, take
+from training.splits import SPLITS, take
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
