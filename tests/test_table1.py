@@ -62,8 +62,11 @@ def trainings(script: ModuleType, line: str) -> Iterator[TrainConfig]:
         replace(settings_of("mnist"), milestones=(0.25, 0.5), learning_rate=(1e-3, 2e-3, 3e-3)),
         replace(settings_of("mnist"), schedule="cosine", milestones=()),
         TrainConfig(dataset="cifar10", arch="resnet18", **{**recipe("fast", "cifar10"), "growing": False}),
+        settings_of("cifar10", adversarial="pgd"),
+        replace(settings_of("cifar10", adversarial="fgsm"), batch_size=64),
+        settings_of("cifar10", members=5),
     ],
-    ids=[*TABLE1, "digits", "fast", "quick", "rates", "schedule", "not-growing"],
+    ids=[*TABLE1, "digits", "fast", "quick", "rates", "schedule", "not-growing", "adversarial", "small-batch", "five"],
 )
 def test_the_command_for_what_is_missing_trains_it_in_the_same_way(script: ModuleType, config: TrainConfig) -> None:
     expected = [
@@ -86,6 +89,39 @@ def test_dry_run_prints_every_command_and_runs_none(tmp_path: Path) -> None:
     assert len(set(folders)) == 12
     assert lines[-1] == f"ledgate evaluate {' '.join(folders)} --data-root d --out {out}"
     assert list(tmp_path.iterdir()) == []
+
+
+def steps(script: ModuleType, *words: str) -> list[str]:
+    """The commands that are run."""
+    return [shlex.join(step) for step in script.commands(script.parser().parse_args(words), [])]
+
+
+def test_all_tables_take_what_the_paper_trained_each_once(script: ModuleType) -> None:
+    *trainings, evaluation = steps(script, "--tables", "1", "2", "3", "4", "5")
+    folders = [line.rpartition(" ")[2] for line in trainings]
+    assert len(set(folders)) == len(folders) == 3 + 3 + 2 + 2 * 2 + 2
+    assert sum("--members 5" in line for line in trainings) == 2
+    assert sum("--adversarial pgd" in line for line in trainings) == 2
+    assert evaluation == f"evaluate {' '.join(folders)} --parts errors robustness transfer --out results"
+
+
+@pytest.mark.parametrize(
+    ("words", "runs", "parts"),
+    [
+        (["--tables", "1"], 8, ""),
+        (["--tables", "5"], 2, " --parts errors robustness transfer"),
+        (["--tables", "3", "--parts", "robustness"], 2, " --parts robustness"),
+        (["--datasets", "cifar10", "--parts", "errors", "transfer"], 3, " --parts errors transfer"),
+    ],
+    ids=["first", "last", "said", "without-tables"],
+)
+def test_parts_are_what_the_tables_have_unless_said(
+    script: ModuleType, words: list[str], runs: int, parts: str
+) -> None:
+    *trainings, evaluation = steps(script, *words)
+    assert len(trainings) == runs
+    assert evaluation.endswith(f"{parts} --out results")
+    assert ("--parts" in evaluation) == bool(parts)
 
 
 def test_what_is_trained_is_not_trained_again(tmp_path: Path) -> None:

@@ -161,10 +161,10 @@ def test_no_interval_where_there_is_none(values: list[float]) -> None:
     assert (found.value, found.low, found.high) == (values[0], None, None)
 
 
-def test_errors_have_the_exact_interval_or_the_seeds() -> None:
+def test_shares_have_the_exact_interval_or_the_seeds() -> None:
     one, other = Rate.of(np.arange(1000) < 10), Rate.of(np.arange(1000) < 14)
-    assert Estimate.of_errors([one]).text(".2f") == "1.00 (0.48 to 1.83)"
-    assert Estimate.of_errors([one, other]).text(".2f") == "1.20 (0.00 to 3.74)"  # never below 0
+    assert Estimate.of_rates([one]).text(".2f") == "1.00 (0.48 to 1.83)"
+    assert Estimate.of_rates([one, other]).text(".2f") == "1.20 (0.00 to 3.74)"  # never below 0
 
 
 # --- experiments -----------------------------------------------------------------------------------------------------

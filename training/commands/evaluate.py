@@ -1,50 +1,102 @@
-"""`ledgate evaluate`: finished runs on the test images, as the paper's Table 1, Fig. 2 and Fig. 5 beside ours."""
+"""`ledgate evaluate`: finished runs on the test images, as the paper's tables and figures beside ours."""
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any, Final
 
 from tqdm import tqdm
 
 from training.commands.data_root import add_data_root
 from training.datasets import Dataset, load
-from training.evaluation.experiment import experiments
-from training.evaluation.report import PAGE, write_report
+from training.evaluation.command import PARTS
+from training.evaluation.experiment import Experiment, experiments
+from training.evaluation.report import PAGE as ERRORS
+from training.evaluation.report import write_report
 from training.evaluation.result import Evaluation, Result, evaluated
 from training.evaluation.scatter import POINTS, check_points
-from training.execution import THREADS
+from training.execution import THREADS, find_device
+from training.robustness.counts import PAPER, QUICK, Counts
+from training.robustness.report import PAGE as ROBUSTNESS
+from training.robustness.report import write_robustness
 from training.run import Run
+
+_COUNTED: Final = {
+    "linf": "for FGSM, BIM, PGD, MIM, and for Fig. 3",
+    "minimum": "for C&W and EAD, a thousand gradients each",
+    "jsma": "for JSMA",
+    "strong": "for AutoAttack and the attack that knows the detector",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
+    parser.description = (
+        "measure finished runs on the test images: the paper's tables and figures, beside ours. 'errors' is Table 1, "
+        "Fig. 2 and Fig. 5; 'robustness' Tables 2 to 5, under attack; 'transfer' Fig. 3. The last two keep every "
+        "figure in robustness.json as soon as it is there: the same command goes on where it was stopped."
+    )
     add = parser.add_argument
     add("run_folders", type=Path, nargs="+", metavar="RUN",
         help="finished runs; those that differ in alpha, beta and seed alone share a table")  # fmt: skip
     add_data_root(parser)
+    add("--parts", nargs="+", choices=PARTS, metavar="PART",
+        help=f"what to measure: {', '.join(PARTS)} (default: {PARTS[0]})")  # fmt: skip
     add("--points", type=int, default=POINTS, metavar="IMAGES", help="test images that Fig. 2 shows, at random")
+    add("--device", default="auto",
+        help="for attacks: cpu, cuda, cuda:N, or auto: a CUDA device where there is one")  # fmt: skip
     add("--threads", type=int, default=THREADS, metavar="N",
         help="CPU threads; the last bits of the result depend on it")  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR",
-        help="the folder for table1.md, table1.json and the figures; those in it are replaced")  # fmt: skip
-    add("--json", action="store_true", help="print what table1.json has as JSON")
+        help="the folder for table1.md, robustness.md, their JSON, and figures; those in it are replaced")  # fmt: skip
+    add("--json", action="store_true", help="print what the .json files have of these runs as JSON")
+    group = parser.add_argument_group(
+        "images to attack", "test images at random, the same for every run; by default as many as in the paper where "
+        "there is a GPU, and on a CPU what takes an hour or so for a run",
+    )  # fmt: skip
+    for field in fields(Counts):
+        default = f"{getattr(PAPER, field.name):,} on a GPU, {getattr(QUICK, field.name):,} on a CPU"
+        group.add_argument(f"--images-{field.name}", type=int, metavar="N",
+                           help=f"{_COUNTED[field.name]} (default: {default})")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates."""
     check_points(options.points)
+    counts = Counts.on(find_device(options.device)).but(
+        {field.name: getattr(options, f"images_{field.name}") for field in fields(Counts)}
+    )
+    parts = options.parts or PARTS[:1]
     groups = experiments(_evaluated(options))
-    results = write_report(options.out, groups, points=options.points, threads=options.threads)
+    written: dict[str, Any] = {}
+    if "errors" in parts:
+        results = write_report(options.out, groups, points=options.points, threads=options.threads)
+        written |= json.loads(results.model_dump_json())
+    if {"robustness", "transfer"} & set(parts):
+        content = write_robustness(
+            options.out, groups, counts, parts=parts, device=options.device, threads=options.threads
+        )
+        written |= json.loads(content.model_dump_json(exclude={"digest"}))
     if options.json:
-        print(json.dumps({"path": str(options.out), **json.loads(results.model_dump_json())}))
-        return 0
+        print(json.dumps({"path": str(options.out), **written}))
+    else:
+        _tell(options.out, groups, written)
+    return 0
+
+
+def _tell(out: Path, groups: Sequence[Experiment], written: dict[str, Any]) -> None:
+    """The result in lines."""
     for experiment in groups:
         print(experiment.title)
         for evaluation in experiment.evaluations:
             print(f"  {_line(evaluation.result)}")
-    print(f"{options.out / PAGE}: {len(results.results)} runs beside the paper's, with figures")
-    return 0
+    if "results" in written:
+        print(f"{out / ERRORS}: {len(written['results'])} runs beside the paper's, with figures")
+    if "cells" in written:
+        print(f"{out / ROBUSTNESS}: what is left of them under attack, {len(written['cells'])} figures")
 
 
 def _evaluated(options: argparse.Namespace) -> list[Evaluation]:

@@ -1,4 +1,4 @@
-"""The command that trains what a table lacks."""
+"""The command that trains and measures what a table lacks."""
 
 import shlex
 from collections.abc import Iterable
@@ -9,33 +9,45 @@ from training.config import TrainConfig
 from training.evaluation.setting import Setting
 from training.recipes import RECIPES, recipe
 
+# What `ledgate evaluate` measures.
+PARTS: Final = ("errors", "robustness", "transfer")
+
 # What the command says itself, or varies.
-_SAID: Final = ("dataset", "arch", "members", "alpha", "beta", "epochs", "seed")
+_SAID: Final = ("dataset", "arch", "members", "alpha", "beta", "adversarial", "epochs", "seed")
 
 
-def command(config: TrainConfig, settings: Iterable[Setting], seeds: Iterable[int]) -> str:
-    """The command that trains settings as some runs were trained, but for alpha, beta and seed.
+def command(config: TrainConfig, settings: Iterable[Setting], seeds: Iterable[int], parts: Iterable[str] = ()) -> str:
+    """The command that trains settings as some runs were trained, but for alpha, beta and seed, and evaluates them.
 
     Args:
         config: Of those runs.
         settings: To train.
         seeds: To train them with.
+        parts: Of the evaluation; by default its own default.
     """
     name, rest = min(((name, _beyond(config, name)) for name in RECIPES), key=lambda found: len(found[1]))
     epochs = config.epochs != _base(config, name).epochs
     words = [".venv/bin/python", "scripts/table1"]
     words += [] if config.dataset == "digits" else ["--data-root", "DATA"]
     words += ["--datasets", config.dataset, "--arch", config.arch, "--members", str(config.members), "--recipe", name]
+    words += ["--adversarial", config.adversarial] if config.adversarial != "none" else []
     words += ["--epochs", str(config.epochs)] if epochs else []
     words += ["--settings", *(setting.name for setting in settings), "--seeds", *map(str, seeds)]
+    words += ["--parts", *parts] if (parts := tuple(parts)) else []
     words += ["--runs", "runs", "--out", "results"]
     words += ["--", *(word for field, value in rest.items() for word in _flag(field, value))] if rest else []
     return shlex.join(words)
 
 
+def shell(line: str) -> str:
+    """A command to copy, in Markdown."""
+    return f"```sh\n{line}\n```"
+
+
 def _base(config: TrainConfig, name: str) -> TrainConfig:
     """A recipe as it stands, on the same data and networks."""
-    return TrainConfig(dataset=config.dataset, arch=config.arch, members=config.members, **recipe(name, config.dataset))
+    values = recipe(name, config.dataset, adversarial=config.adversarial != "none")
+    return TrainConfig(dataset=config.dataset, arch=config.arch, members=config.members, **values)
 
 
 def _beyond(config: TrainConfig, name: str) -> dict[str, Any]:

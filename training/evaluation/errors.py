@@ -6,6 +6,7 @@ from typing import Final
 
 from detector.markdown import table
 from detector.rates import Rate
+from training.evaluation.comparison import compared, difference
 from training.evaluation.estimate import Estimate
 from training.evaluation.result import Result
 from training.evaluation.setting import Setting
@@ -13,6 +14,7 @@ from training.paper import TABLE1, Errors
 
 NOT_RUN: Final = "not run"
 _NONE: Final = "-"
+_FORM: Final = ".2f"
 _BASELINE: Final = Setting(0.0, 0.0)
 
 
@@ -61,8 +63,8 @@ def _ours(results: Sequence[Result], printed: Errors | None, baseline: Sequence[
     ensemble = [result.ensemble_error for result in results]
     less = _NONE
     if baseline and results is not baseline:
-        base = Estimate.of_errors([result.ensemble_error for result in baseline])
-        less = _difference(Estimate.of_errors(ensemble).value - base.value)
+        base = Estimate.of_rates([result.ensemble_error for result in baseline])
+        less = difference(Estimate.of_rates(ensemble).value - base.value, _FORM, more_is_worse=True)
     return [
         *members,
         *[_NONE] * (nets - len(members)),
@@ -73,11 +75,4 @@ def _ours(results: Sequence[Result], printed: Errors | None, baseline: Sequence[
 
 def _cell(rates: Sequence[Rate], paper: float | None) -> str:
     """An error over seeds with its interval, and how far it is from the paper's."""
-    ours = Estimate.of_errors(rates)
-    return ours.text(".2f") if paper is None else f"{ours.text('.2f')}; {_difference(ours.value - paper)}"
-
-
-def _difference(points: float) -> str:
-    """Points of %; more error is worse, and bold, as it is shown: less than half a hundredth is nothing."""
-    text = f"{points:+.2f}"
-    return f"**{text}**" if float(text) > 0 else text
+    return compared(rates, paper, form=_FORM, more_is_worse=True)

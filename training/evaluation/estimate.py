@@ -42,8 +42,8 @@ class Estimate:
         return cls(value=mean, low=max(mean - half, least), high=min(mean + half, most))
 
     @classmethod
-    def of_errors(cls, rates: Sequence[Rate]) -> "Estimate":
-        """Error rates in %: over seeds, or for one seed with its exact interval over test images."""
+    def of_rates(cls, rates: Sequence[Rate]) -> "Estimate":
+        """Shares in %: over seeds, or for one seed with its exact interval over test images."""
         if len(rates) == 1:
             return cls(value=100 * rates[0].rate, low=100 * rates[0].low, high=100 * rates[0].high)
         return cls.of_seeds([100 * rate.rate for rate in rates], least=0, most=100)

@@ -6,13 +6,15 @@ from typing import Any, Final
 
 from detector.markdown import table
 from detector.report import LEAST, MOST
-from training.evaluation.command import command
+from training.evaluation.command import command, shell
+from training.evaluation.comparison import label
+from training.evaluation.duration import duration
 from training.evaluation.errors import error_table
 from training.evaluation.estimate import Estimate
 from training.evaluation.experiment import Experiment
 from training.evaluation.histogram import outside
 from training.evaluation.setting import Setting
-from training.paper import TABLE1, TITLES, deviations, settings_of
+from training.paper import TABLE1, TITLES, settings_of
 
 _HOW_TO_READ: Final = """\
 - **ours** is the mean over seeds with its 95 % t interval, which says what other seeds would give. With a single seed
@@ -60,18 +62,18 @@ def page(experiments: Sequence[Experiment], pictures: Mapping[str, str], provena
 
 def _section(experiment: Experiment, pictures: str) -> str:
     """One experiment: its errors, its runs, its diversity."""
-    images = experiment.evaluations[0].result.images
+    config, images = experiment.config, experiment.evaluations[0].result.images
     runs = {setting: experiment.results(setting) for setting in experiment.settings}
     parts = [
         f"## {experiment.title}",
-        _label(experiment),
+        label(config, settings_of(config.dataset) if config.dataset in TABLE1 else None),
         f"Trained on {images['train']:,} images, with {images['validation']:,} for validation and "
         f"{images['calibration']:,} for calibration held out; measured on {images['test']:,} test images.",
-        error_table(experiment.config.dataset, runs),
+        error_table(config.dataset, runs),
         *_missing(experiment),
         _runs(experiment),
         _diversity(experiment),
-        *([_FIGURE_5] if experiment.config.dataset == "cifar10" else []),
+        *([_FIGURE_5] if config.dataset == "cifar10" else []),
         pictures,
     ]
     return "\n\n".join(parts)
@@ -80,20 +82,8 @@ def _section(experiment: Experiment, pictures: str) -> str:
 def _not_run(dataset: str) -> str:
     """A data set of the paper's on which nothing was trained."""
     settings = [Setting(*weights) for weights in TABLE1[dataset]]
-    how = _shell(command(settings_of(dataset), settings, [0, 1, 2]))
+    how = shell(command(settings_of(dataset), settings, [0, 1, 2]))
     return f"## {TITLES[dataset]}: not run\n\n{error_table(dataset, {})}\n\nThe paper's recipe in full:\n\n{how}"
-
-
-def _label(experiment: Experiment) -> str:
-    """Whether the figures may be compared with the paper's."""
-    config = experiment.config
-    if config.dataset not in TABLE1:
-        return "The paper has no figures for this data set."
-    differences = "; ".join(deviations(config))
-    if not differences:
-        return "The paper's recipe in full, on fewer training images."
-    what = "A short run" if config.epochs < settings_of(config.dataset).epochs else "Not the paper's recipe"
-    return f"**{what}; not comparable with the paper's figures.** Where it differs: {differences}."
 
 
 def _missing(experiment: Experiment) -> list[str]:
@@ -107,7 +97,7 @@ def _missing(experiment: Experiment) -> list[str]:
         return []
     seeds = sorted({evaluation.result.seed for evaluation in experiment.evaluations})
     names = ", ".join(setting.markdown for setting in missing)
-    return [f"Not run: {names}. This runs it in the same way:", _shell(command(experiment.config, missing, seeds))]
+    return [f"Not run: {names}. This runs it in the same way:", shell(command(experiment.config, missing, seeds))]
 
 
 def _runs(experiment: Experiment) -> str:
@@ -117,7 +107,7 @@ def _runs(experiment: Experiment) -> str:
         for result in experiment.results(setting):
             kept = f"{result.kept_epoch} of {result.epochs}"
             validation = f"{100 * result.validation_accuracy:.2f} %"
-            took, machines = _duration(result.seconds), "; then ".join(result.machines)
+            took, machines = duration(result.seconds), "; then ".join(result.machines)
             rows.append((setting.markdown, str(result.seed), result.run, kept, validation, took, machines))
     best = "best on validation" if experiment.config.keep == "best" else "last"
     return f"The runs; of each the epoch kept is the {best}.\n\n{table(rows)}"
@@ -152,16 +142,3 @@ def _diversity(experiment: Experiment) -> str:
 def _over_seeds(values: Sequence[float], least: float, most: float) -> str:
     """Mean and interval."""
     return Estimate.of_seeds(values, least=least, most=most).text(".3g")
-
-
-def _duration(seconds: float) -> str:
-    """For people: `41 s`, `7 min`, `2 h 41 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _shell(line: str) -> str:
-    """A command to copy."""
-    return f"```sh\n{line}\n```"

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from detector.document import Record
-from detector.files import replacing, write_bytes
+from detector.files import write_bytes
 from detector.provenance import provenance
+from detector.sample import sample
 from training.evaluation.experiment import Experiment
+from training.evaluation.figure import save
 from training.evaluation.hidden import hidden_features
 from training.evaluation.histogram import histogram
 from training.evaluation.page import page
@@ -18,7 +20,7 @@ from training.evaluation.result import Result
 from training.evaluation.scatter import MEMBERS, POINTS, Embedding, check_points, embed, scatter
 from training.evaluation.setting import Setting
 from training.execution import THREADS, reproducible
-from training.splits import sample, take
+from training.splits import take
 
 PAGE: Final = "table1.md"
 RESULTS: Final = "table1.json"
@@ -71,7 +73,7 @@ def write_report(
             reproducible(threads):  # fmt: skip
         for experiment in experiments:
             name = f"fig5-{experiment.slug}.png"
-            _save(_figure5(experiment), folder / name)
+            save(_figure5(experiment), folder / name)
             pictures[experiment.slug] = (
                 f"![Fig. 5: log diversity]({name})\n\n{_figure2(experiment, folder, points, bar)}"
             )
@@ -105,7 +107,7 @@ def _figure2(experiment: Experiment, folder: Path, points: int, bar: "tqdm[Any]"
     name = f"fig2-{experiment.slug}.png"
     title = f"{experiment.title}: t-SNE of last hidden features, {len(images):,} test images"
     assert images.labels is not None
-    _save(scatter(embeddings, images.labels, dataset.class_names, title), folder / name)
+    save(scatter(embeddings, images.labels, dataset.class_names, title), folder / name)
     members = experiment.config.members
     first = f" of the first {MEMBERS} of {members} nets" if members > MEMBERS else ""
     return (
@@ -121,9 +123,3 @@ def _figure2(experiment: Experiment, folder: Path, points: int, bar: "tqdm[Any]"
 def _shown(experiment: Experiment) -> int:
     """Nets that Fig. 2 shows."""
     return min(MEMBERS, experiment.config.members)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=96, pil_kwargs={"optimize": True})

@@ -1,0 +1,66 @@
+"""How long cells will take: at most so many gradients for each image, times what one takes here."""
+
+import math
+import time
+from typing import Final
+
+import torch
+
+from detector.imageset import as_floats
+from training.attacks import JSMA, Attack, AutoAttack, DetectorAware, LinfAttack
+from training.attacks.gradient import gradient
+from training.attacks.loss import ensemble_loss
+from training.attacks.minimum import MinimumAttack
+from training.execution import reproducible
+from training.robustness.measure import Job, Subject
+
+_BATCH: Final = {"cpu": 16, "cuda": 256}
+# Of AutoAttack's first part, which most images do not survive; one that survives everything costs 40 times as much.
+_FIRST_PART: Final = 100
+# Clean and attacked images are each looked at twice, which takes a third of a gradient.
+_LOOKING: Final = 4 / 3
+
+
+def gradients(attack: Attack, values: int) -> int:
+    """Gradients that an attack takes for each image; of AutoAttack, for an image that falls to its first part.
+
+    Args:
+        attack: The attack.
+        values: C * H * W, which JSMA changes one by one.
+    """
+    match attack:
+        case LinfAttack():
+            return attack.iterations
+        case MinimumAttack():
+            return attack.steps * attack.binary_search_steps
+        case JSMA():
+            return math.floor(attack.gamma * values)
+        case DetectorAware():
+            return len(attack.weights) * gradients(attack.attack, values)
+        case AutoAttack():
+            return _FIRST_PART
+    raise AssertionError(f"an attack of unknown cost, {attack.name}")
+
+
+def work(subject: Subject, job: Job) -> float:
+    """Gradients of the whole ensemble at one image that a cell takes, at most."""
+    victim = subject.victim
+    each = gradients(job.attack, math.prod(victim.checkpoint.image_shape))
+    share = 1 if job.member is None else 1 / victim.run.config.members
+    return subject.task(job).images * (each * share + _LOOKING)
+
+
+def one_gradient(subject: Subject, *, threads: int) -> float:
+    """Seconds for the gradient of the whole ensemble at one image, the second time, when everything is warm."""
+    victim = subject.victim
+    first = subject.test.images[: _BATCH[victim.device.type]]
+    images = torch.from_numpy(as_floats(first)).to(victim.device)
+    labels = torch.zeros(len(images), dtype=torch.int64, device=victim.device)
+    took = 0.0
+    with reproducible(threads, victim.device):
+        for _ in range(2):
+            started = time.perf_counter()
+            found = gradient(victim.ensemble, images, lambda logits: ensemble_loss(logits, labels))
+            found.direction.sum().item()  # waits for a GPU
+            took = time.perf_counter() - started
+    return took / len(images)
