@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from serving.config import Reply, ServerConfig
     from serving.modelinfo import ModelInfo
     from serving.server import Server
+    from serving.tls import Tls
 
-__all__ = ["Client", "ModelInfo", "Reply", "Server", "ServerConfig"]
+__all__ = ["Client", "ModelInfo", "Reply", "Server", "ServerConfig", "Tls"]
 
 _HOMES: Final = {
     "Client": "serving.client",
@@ -20,6 +21,7 @@ _HOMES: Final = {
     "Reply": "serving.config",
     "Server": "serving.server",
     "ServerConfig": "serving.config",
+    "Tls": "serving.tls",
 }
 
 

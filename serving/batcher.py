@@ -23,6 +23,7 @@ from serving.detecting import Detecting
 from serving.queue import RequestQueue
 from serving.status import INTERNAL_TEXT
 from serving.ticket import Ticket
+from serving.watching import Run, Watcher, rows, tell
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,19 @@ class Batcher:
         detector: The model.
         config: Sizes of batches and of the queue.
         clock: Seconds, never going back; deadlines are on it.
+        watchers: Told of every batch that has been answered.
     """
 
     def __init__(
-        self, detector: Detecting, config: ServerConfig, *, clock: Callable[[], float] = time.monotonic
+        self,
+        detector: Detecting,
+        config: ServerConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self._detector = detector
+        self._watchers = watchers
         self._name = detector.bundle.name
         self._max_batch = config.max_batch
         self._clock = clock
@@ -55,6 +63,11 @@ class Batcher:
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"batcher of {self._name}", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._queue.images
 
     def admit(self, count: int) -> None:
         """Says before any work is done for a request whether there is room for its images.
@@ -142,18 +155,31 @@ class Batcher:
 
     def _answer(self, batch: Sequence[Ticket]) -> None:
         """Runs the model, and judges the rows of all callers whose rows are numbers."""
+        begun_s = self._clock()
         logits = self._logits(batch)
         finite = np.isfinite(logits).all(axis=(1, 2))
         if not finite.all():
-            kept = [self._is_finite(ticket, logits[rows]) for ticket, rows in _rows(batch)]
-            parts = [logits[rows] for keep, (_, rows) in zip(kept, _rows(batch), strict=True) if keep]
+            kept = [self._is_finite(ticket, logits[own]) for ticket, own in rows(batch)]
+            parts = [logits[own] for keep, (_, own) in zip(kept, rows(batch), strict=True) if keep]
             batch = [ticket for keep, ticket in zip(kept, batch, strict=True) if keep]
             if not batch:
                 return
             logits = np.concatenate(parts)
         verdicts = self._detector.judge(logits, members=any(ticket.members for ticket in batch))
-        for ticket, rows in _rows(batch):
-            ticket.settle(self._own(verdicts, rows, ticket))
+        ended_s = self._clock()
+        outcomes = [self._own(verdicts, own, ticket) for ticket, own in rows(batch)]
+        for ticket, outcome in zip(batch, outcomes, strict=True):
+            ticket.settle(outcome)
+        if all(isinstance(outcome, Verdicts) for outcome in outcomes):
+            run = Run(
+                model=self._name,
+                detector=self._detector,
+                tickets=batch,
+                verdicts=verdicts,
+                begun_s=begun_s,
+                ended_s=ended_s,
+            )
+            tell(self._watchers, run)
 
     def _logits(self, batch: Sequence[Ticket]) -> NDArray[np.float32]:
         """(N, K, L) of all images of a batch; one over the size of a batch is run in pieces."""
@@ -178,9 +204,9 @@ class Batcher:
         ticket.settle(Internal(INTERNAL_TEXT))
         return False
 
-    def _own(self, verdicts: Verdicts, rows: slice, ticket: Ticket) -> Verdicts | LedgateError:
+    def _own(self, verdicts: Verdicts, own_rows: slice, ticket: Ticket) -> Verdicts | LedgateError:
         """A caller's verdicts. A score that is not a number is never below a threshold, so it is no verdict."""
-        own = verdicts.only(rows)
+        own = verdicts.only(own_rows)
         if own.score is None or np.isnan(own.score).any():
             log.error("model %s: the score is not a number: %s", self._name, ticket)
             return Internal(INTERNAL_TEXT)
@@ -195,12 +221,6 @@ def _expired() -> DeadlineExceeded:
 def _stopped() -> Unavailable:
     """What a caller hears that was still waiting when the grace ran out."""
     return Unavailable("the server has stopped")
-
-
-def _rows(batch: Sequence[Ticket]) -> list[tuple[Ticket, slice]]:
-    """Which rows of a batch are whose."""
-    stops = np.cumsum([ticket.count for ticket in batch]).tolist()
-    return [(ticket, slice(stop - ticket.count, stop)) for ticket, stop in zip(batch, stops, strict=True)]
 
 
 def _join(parts: Sequence[Images]) -> Images:

@@ -14,10 +14,13 @@ import grpc
 from detector.errors import DeadlineExceeded, InputError, LedgateError, Unavailable
 from detector.verdicts import Verdicts
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
+from serving.loopback import is_loopback
 from serving.modelinfo import ModelInfo
 from serving.parcels import Parcel, cut
 from serving.reading import read_reply
 from serving.status import error_of
+from serving.tls import Tls
+from serving.tokens import header
 
 T = TypeVar("T")
 
@@ -39,22 +42,44 @@ class Client:
     """A connection to a server, to be closed; it may be shared between threads.
 
     Args:
-        address: `HOST:PORT`. Nothing is encrypted.
+        address: `HOST:PORT`.
         timeout_s: For every call that names none of its own; None waits for ever.
+        tls: Whom to trust; None encrypts nothing.
+        token: Sent with every call, for a server that asks for one.
+        token_in_plaintext: Whether to send it without encryption to another machine, where
+            something between, a proxy for example, encrypts.
+
+    Raises:
+        InputError: An address, a token or files that are none; or a token that would leave this
+            machine for all to read.
 
     Example:
         with Client("localhost:50051") as client:
             verdicts = client.classify(images, timeout_s=1.0)
     """
 
-    def __init__(self, address: str, *, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        token_in_plaintext: bool = False,
+    ) -> None:
         _check_timeout(timeout_s)
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or "/" in address:
             raise InputError(f"address: expected HOST:PORT, found '{address}'")
+        if token is not None and tls is None and not token_in_plaintext and not is_loopback(host.strip("[]")):
+            raise InputError(f"token: expected TLS on the way to {address}, found none; anybody could read the token")
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._metadata = () if token is None else (header(token),)
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(address, tls.credentials(), options=[*_OPTIONS, *tls.options()])
         self._stub = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
         self._models: dict[str, ModelInfo] = {}
 
@@ -160,7 +185,7 @@ class Client:
         """One call; a status becomes the error it stands for."""
         remaining_s = deadline.remaining_s()
         try:
-            return method(request, timeout=remaining_s, wait_for_ready=wait_for_ready)
+            return method(request, timeout=remaining_s, metadata=self._metadata, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
             raise self._error(error) from None
         except ValueError:  # what gRPC raises on a closed channel

@@ -1,14 +1,14 @@
 """How a server runs: frozen, and checked where it is made."""
 
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from detector.decoding import MAX_PIXELS
 from detector.errors import InputError
+from serving.loopback import is_loopback
 
-_MAX_PORT: Final = 65535
+MAX_PORT: Final = 65535
 _MAX_WAIT_S: Final = 86400.0
 # Calls that wait hold a thread each, so the pool has to be larger than the queue, up to this.
 _MAX_CALL_THREADS: Final = 4096
@@ -31,7 +31,7 @@ class ServerConfig:
     """What a server is started with.
 
     Attributes:
-        host: Name or address to listen on; only loopback is safe, since there is no encryption.
+        host: Name or address to listen on; without TLS only loopback is safe.
         port: TCP port; 0 picks a free one.
         max_batch: Most images in one run of a model.
         batch_wait_s: How long the first image of a batch waits for company, in seconds. With 0
@@ -68,7 +68,7 @@ class ServerConfig:
         for name in ("max_batch", "max_queue", "max_images", "max_message_bytes", "max_pixels", "max_streams"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
         _check_range("stream_window", self.stream_window, 1, 2**31 - 1)
-        _check_range("port", self.port, 0, _MAX_PORT)
+        _check_range("port", self.port, 0, MAX_PORT)
         for name in ("batch_wait_s", "grace_s"):
             value = getattr(self, name)
             if not 0 <= value <= _MAX_WAIT_S:  # NaN fails both
@@ -84,10 +84,7 @@ class ServerConfig:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     def call_threads(self, models: int) -> int:
         """Threads that calls may hold: so many that the queues fill up before the threads run out."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 from detector.errors import PermissionDenied
 from detector.verdicts import Verdicts
@@ -12,6 +13,7 @@ from serving.detecting import Detecting
 from serving.replies import ReplyWriter, execution_path
 from serving.requests import DTYPES, RequestReader
 from serving.ticket import Ticket
+from serving.watching import Watcher
 
 
 class Model:
@@ -19,12 +21,14 @@ class Model:
 
     Attributes:
         name: By which it is asked for.
+        detector: What answers.
         batcher: Its queue and its thread.
     """
 
-    def __init__(self, detector: Detecting, config: ServerConfig) -> None:
+    def __init__(self, detector: Detecting, config: ServerConfig, watchers: Sequence[Watcher] = ()) -> None:
         self.name = detector.bundle.name
-        self.batcher = Batcher(detector, config, clock=time.monotonic)
+        self.detector = detector
+        self.batcher = Batcher(detector, config, clock=time.monotonic, watchers=watchers)
         self._config = config
         self._reader = RequestReader(detector.bundle.input, config)
         self._writer = ReplyWriter(detector, config)
@@ -102,5 +106,7 @@ def _describe(detector: Detecting, config: ServerConfig) -> classifier_pb2.Model
         description.calibration.target = str(calibration.target)
         description.calibration.clean_count = len(calibration.clean_scores)
         if config.reply is Reply.FULL:
-            description.calibration.threshold = calibration.threshold
+            if calibration.threshold is not None:
+                description.calibration.threshold = calibration.threshold
+            description.calibration.thresholds.extend(calibration.thresholds or ())
     return description

@@ -19,8 +19,9 @@ class ModelInfo:
         resizes: Whether encoded images of another size are taken.
         greys_to_rgb: Whether encoded grey images are taken by a model of colour images.
         score_name: What the threshold is compared with; None without a calibration.
-        threshold: An image is flagged when its score is below it; None without a calibration, or
-            where the server hides it.
+        threshold: An image is flagged when its score is below it; None without a calibration, where
+            the server hides it, or where each predicted class has its own.
+        thresholds: Those of the predicted classes, L; None where there are none, or hidden.
         target: What the threshold was to achieve; None without a calibration.
         clean_count: Clean images behind the threshold.
         provider: ONNX Runtime's name of what the members run on.
@@ -42,6 +43,7 @@ class ModelInfo:
     greys_to_rgb: bool
     score_name: str | None
     threshold: float | None
+    thresholds: tuple[float, ...] | None
     target: str | None
     clean_count: int
     provider: str
@@ -68,6 +70,7 @@ class ModelInfo:
             greys_to_rgb=message.input.greys_to_rgb,
             score_name=None if calibration is None else calibration.score_name,
             threshold=calibration.threshold if calibration is not None and told else None,
+            thresholds=None if calibration is None else tuple(calibration.thresholds) or None,
             target=None if calibration is None else calibration.target,
             clean_count=0 if calibration is None else calibration.clean_count,
             provider=message.execution_path.provider,

@@ -36,6 +36,7 @@ def read_reply(reply: classifier_pb2.ClassifyResponse, count: int) -> Verdicts:
         p_values=_scores(results, "p_value"),
         adversarial=adversarial,
         member_probabilities=_members(results),
+        recalibrated_probabilities=_recalibrated(results),
     )
 
 
@@ -46,6 +47,15 @@ def _table(results: Sequence[classifier_pb2.Result], name: str) -> Floats:
     if len(lengths) != 1:
         raise Internal(f"reply: expected as many {name} for each image, found {sorted(lengths)}")
     return np.array([list(row) for row in rows], np.float64)
+
+
+def _recalibrated(results: Sequence[classifier_pb2.Result]) -> Floats | None:
+    """(N, L), where the calibration has a temperature."""
+    table = _table(results, "recalibrated_probabilities")
+    classes = len(results[0].probabilities)
+    if table.shape[1] not in (0, classes):
+        raise Internal(f"reply: expected {classes} recalibrated probabilities, found {table.shape[1]}")
+    return table if table.shape[1] else None
 
 
 def _members(results: Sequence[classifier_pb2.Result]) -> Floats | None:

@@ -31,7 +31,10 @@ class ReplyWriter:
             self._head.calibration_digest = bundle.calibration.digest
             self._head.score_name = bundle.calibration.score
             if self._full:
-                self._head.threshold = bundle.calibration.threshold
+                limit = bundle.calibration.limit
+                if limit.overall is not None:
+                    self._head.threshold = limit.overall
+                self._head.thresholds.extend(limit.by_class or ())
 
     def write(self, verdicts: Verdicts, request_id: str) -> classifier_pb2.ClassifyResponse:
         """The reply: one result for each image, in order."""
@@ -41,6 +44,8 @@ class ReplyWriter:
         for index, (label, name) in enumerate(zip(verdicts.labels.tolist(), verdicts.class_names, strict=True)):
             result = reply.results.add(class_index=label, label=name)
             result.probabilities.extend(verdicts.probabilities[index].tolist())
+            if verdicts.recalibrated_probabilities is not None:
+                result.recalibrated_probabilities.extend(verdicts.recalibrated_probabilities[index].tolist())
             if verdicts.adversarial is not None:
                 result.adversarial = bool(verdicts.adversarial[index])
             if verdicts.member_probabilities is not None:

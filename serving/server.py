@@ -5,12 +5,10 @@ goes on listening while it drains, so that a caller who comes too late hears UNA
 meeting a closed connection.
 """
 
-import errno
-import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,7 +18,10 @@ from detector.errors import ServiceError
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
 from serving.config import ServerConfig, address
 from serving.detecting import Detecting
+from serving.model import Model
+from serving.ports import check_free
 from serving.service import ClassifierService
+from serving.watching import Watcher
 
 SERVICE: Final = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
 _HEALTH_NAMES: Final = (health.OVERALL_HEALTH, SERVICE)
@@ -37,17 +38,29 @@ class Server:
     Args:
         config: How it runs.
         models: How many models it will serve.
+        watchers: Told of every batch that a model has answered.
+        interceptors: gRPC's, around every call of every service.
+        credentials: gRPC's, for TLS; None speaks plaintext.
 
     Attributes:
         address: Host and port, once it has started.
     """
 
-    def __init__(self, config: ServerConfig, *, models: int = 1) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        models: int = 1,
+        watchers: Sequence[Watcher] = (),
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self._config = config
-        self._service = ClassifierService(config)
+        self._credentials = credentials
+        self._service = ClassifierService(config, watchers)
         self._health = health.HealthServicer()
         self._threads = ThreadPoolExecutor(config.call_threads(models), thread_name_prefix="call")
-        self._grpc = grpc.server(self._threads, options=_options(config))
+        self._grpc = grpc.server(self._threads, interceptors=list(interceptors), options=_options(config))
         classifier_pb2_grpc.add_ClassifierServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
@@ -69,13 +82,18 @@ class Server:
             ServiceError: The address cannot be listened on.
         """
         host, port = self._config.host, self._config.port
-        _check_free(host, port)
+        check_free(host, port)
         try:
-            port = self._grpc.add_insecure_port(address(host, port))
+            port = self._listen(address(host, port))
         except RuntimeError as error:
             raise ServiceError(f"{address(host, port)}: expected an address to listen on, found: {error}") from None
         self.address = address(host, port)
         self._grpc.start()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """What is served now."""
+        return self._service.models
 
     def open(self, detectors: Sequence[Detecting]) -> None:
         """Serves models, the first of them to whoever names none.
@@ -102,6 +120,12 @@ class Server:
         self._threads.shutdown(wait=False)
         return left
 
+    def _listen(self, where: str) -> int:
+        """Takes a port, for TLS or for plaintext; returns its number."""
+        if self._credentials is None:
+            return self._grpc.add_insecure_port(where)
+        return self._grpc.add_secure_port(where, self._credentials)
+
     def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         """Sets the health of the server and of its service."""
         for name in _HEALTH_NAMES:
@@ -118,30 +142,3 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", _MAX_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     ]
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raises in one line where gRPC would write several to standard error."""
-    where = address(host, port)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ServiceError(f"{where}: expected a host of this machine, found none ({error.strerror})") from None
-    failures = [failure for place in found if (failure := _bind(place)) is not None]
-    for failure in failures:
-        if failure.errno == errno.EADDRINUSE:
-            raise ServiceError(f"{where}: expected a free port, found one in use")
-    if len(failures) == len(found):  # a host may have addresses that this machine has not
-        raise ServiceError(f"{where}: expected an address to listen on, found: {failures[0].strerror}")
-
-
-def _bind(place: Any) -> OSError | None:
-    """Tries one of the places that a name stands for; returns why not."""
-    family, kind, protocol, _, target = place
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-    except OSError as error:
-        return error
-    return None

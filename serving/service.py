@@ -16,6 +16,7 @@ from serving.gate import Gate, OnDrain, draining
 from serving.model import Model
 from serving.status import code_of, log_refusal, text_of
 from serving.stream import Accepted, Stream
+from serving.watching import Watcher
 
 _MAX_NAME: Final = 100
 
@@ -27,14 +28,16 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
 
     Args:
         config: The server's.
+        watchers: Told of every batch that any model has answered.
 
     Attributes:
         gate: Who is inside.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, watchers: Sequence[Watcher] = ()) -> None:
         self.gate = Gate()
         self._config = config
+        self._watchers = watchers
         self._models: dict[str, Model] = {}
         self._streams = threading.BoundedSemaphore(config.max_streams)
 
@@ -50,8 +53,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"models: expected a name for each, found '{name}' {names.count(name)} times")
-        self._models = {detector.bundle.name: Model(detector, self._config) for detector in detectors}
+        self._models = {detector.bundle.name: Model(detector, self._config, self._watchers) for detector in detectors}
         self.gate.open()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """What is served now."""
+        return tuple(self._models.values())
 
     def drain(self, timeout_s: float) -> int:
         """Lets nobody in any more and waits for the calls inside; returns how many are left."""

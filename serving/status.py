@@ -22,6 +22,7 @@ from detector.errors import (
     PermissionDenied,
     ResourceExhausted,
     ServiceError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -31,6 +32,7 @@ CODES: Final[Mapping[type[LedgateError], grpc.StatusCode]] = MappingProxyType(
     {
         InputError: grpc.StatusCode.INVALID_ARGUMENT,
         NotFound: grpc.StatusCode.NOT_FOUND,
+        Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
         PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
         ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
         DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -81,7 +83,8 @@ def log_refusal(error: Exception, request_id: str) -> None:
     A caller's mistake is not the operator's concern, and a flood of them must not fill a disk, so
     they show at level DEBUG only. Any error that is not in the table is a bug of ours.
     """
+    extra = {"fields": {"request_id": request_id[:80]}}
     if isinstance(error, LedgateError) and code_of(error) is not grpc.StatusCode.INTERNAL:
-        log.debug("request %r: %s: %s", request_id[:80], code_of(error).name, text_of(error))
+        log.debug("request %r: %s: %s", request_id[:80], code_of(error).name, text_of(error), extra=extra)
     elif not isinstance(error, Internal):  # whoever raises Internal has written why
-        log.error("request %r failed", request_id[:80], exc_info=error)
+        log.error("request %r failed", request_id[:80], exc_info=error, extra=extra)

@@ -38,6 +38,8 @@ LIBRARIES = {
     "onnx": {"detector"},
     "onnxruntime": {"detector"},
     "onnxscript": {"training"},
+    "prometheus_client": {"serving"},
+    "pyautoattack": {"training"},
     "pydantic": {"detector"},
     "scipy": {"detector", "training"},
     "sklearn": {"detector", "training"},

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from detector.errors import InputError
+from ledgate.connection import add_connection, connect
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", metavar="NAME", help="of a server with several; else its default")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where a bundle runs")
     parser.add_argument("--timeout-s", type=float, default=30.0, metavar="S", help="for a server's answer, in seconds")
+    add_connection(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON array, an object for each image")
 
 
@@ -27,11 +30,13 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(rows))
         return 0
     width = max(len("image"), *(len(row["image"]) for row in rows))
-    print(f"{'image':{width}}  {'class':12}  probability  {'score':>10}  verdict")
+    print(f"{'image':{width}}  {'class':12}  probability  confidence  {'score':>10}  verdict")
     for row in rows:
         score = "hidden" if row["score"] is None else f"{float(row['score']):.4g}"
+        confidence = "none" if row["confidence"] is None else f"{row['confidence']:.3f}"
         verdict = {True: "FLAGGED", False: "not flagged", None: "not calibrated"}[row["adversarial"]]
-        print(f"{row['image']:{width}}  {row['label']:12}  {row['probability']:11.3f}  {score:>10}  {verdict}")
+        line = f"{row['image']:{width}}  {row['label']:12}  {row['probability']:11.3f}  {confidence:>10}"
+        print(f"{line}  {score:>10}  {verdict}")
     return 0
 
 
@@ -63,12 +68,10 @@ def _embedded(options: argparse.Namespace, names: list[str], images: Any) -> Any
 
 def _served(options: argparse.Namespace, images: Any) -> Any:
     """Verdicts from a server."""
-    from serving.client import Client
-
     _, colon, port = options.source.rpartition(":")
     if not colon or not port.isdigit():
         raise InputError(f"{options.source}: expected a bundle's folder or HOST:PORT, found neither")
-    with Client(options.source) as client:
+    with connect(options.source, options) as client:
         return client.classify(images, model=options.model, timeout_s=options.timeout_s)
 
 
@@ -77,11 +80,13 @@ def _row(name: str, verdicts: Any, index: int) -> dict[str, Any]:
     label = int(verdicts.labels[index])
     flag = verdicts.adversarial
     p_values = verdicts.p_values
+    confidences = verdicts.recalibrated_probabilities
     return {
         "image": name,
         "class": label,
         "label": verdicts.class_names[index],
         "probability": float(verdicts.probabilities[index, label]),
+        "confidence": None if confidences is None else float(confidences[index, label]),
         "log_diversity": _number(verdicts.log_diversity, index),
         "score": _number(verdicts.score, index),
         "p_value": None if p_values is None else float(p_values[index]),
@@ -94,4 +99,4 @@ def _number(values: Any, index: int) -> float | str | None:
     if values is None:
         return None
     value = float(values[index])
-    return "-Infinity" if value == float("-inf") else value
+    return value if math.isfinite(value) else str(value).replace("inf", "Infinity")

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import signal
-import sys
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,23 @@ if TYPE_CHECKING:
 
     from detector.detector import Detector
     from serving.config import ServerConfig
+    from serving.operations import OperationsConfig
 
 log = logging.getLogger("ledgate.serve")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ledgate serve`."""
+    from serving.commands.operating import add_operating
     from serving.config import Reply
     from serving.config import ServerConfig as Default
+    from serving.settings import add_settings
 
     add = parser.add_argument
     add("bundles", metavar="BUNDLE", nargs="*", type=Path,
         help="folder to serve under its name, the first by default; "
         "without any, the CIFAR-10 ensemble that comes with ledgate")  # fmt: skip
-    add("--host", default=Default.host, help="address to listen on; there is no encryption, so beyond loopback beware")
+    add("--host", default=Default.host, help="address to listen on; beyond loopback, use TLS")
     add("--port", type=int, default=Default.port, help="TCP port; 0 picks a free one")
     add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
     add("--threads", type=int, metavar="N", help="CPU threads of a model; by default the cores there are to use")
@@ -45,35 +47,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--max-pixels", type=int, default=Default.max_pixels, metavar="PIXELS",
         help="largest encoded image; a larger one is refused before it is decoded")  # fmt: skip
     add("--max-streams", type=int, default=Default.max_streams, metavar="STREAMS", help="most streams open at a time")
-    add("--allow-members", action="store_true", help="answer with each member's probabilities where asked")
+    add(
+        "--allow-members",
+        action=argparse.BooleanOptionalAction,
+        help="answer with each member's probabilities where asked",
+    )
     add("--reply", choices=[reply.value for reply in Reply], default=Default.reply.value,
         help="flag-only keeps scores and thresholds, which guide an attacker, to the server")  # fmt: skip
     add("--grace-s", type=float, default=Default.grace_s, metavar="S",
         help="on SIGTERM, most seconds to answer what has been accepted")  # fmt: skip
     add("--log-level", choices=("debug", "info", "warning"), default="info", help="debug shows refused requests")
+    add_operating(parser)
     add("--json", action="store_true", help="say that the server is ready as one JSON object")
+    add("--dry-run", action="store_true", help="try the bundles, ports and files, say what was found, and end")
+    add_settings(parser, but=("json", "dry_run"))  # the last: it sees what has been added before it
 
 
 def run(options: argparse.Namespace) -> int:
     """Serves until a signal; 0 once everything accepted has been answered."""
-    config = _config(options)
     from detector.detector import Detector
     from detector.shipped import shipped_bundle
+    from serving.commands.operating import operations_config
+    from serving.logs import LogFormat, configure_logging
+    from serving.operations import Operations
     from serving.server import Server
+    from serving.settings import settle
 
-    logging.basicConfig(
-        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if not config.loopback:
-        log.warning("listening on %s without encryption: anybody on the way can read and change messages", config.host)
+    options = settle(options)
+    config = _config(options)
+    operating = operations_config(options)
     bundles = options.bundles or [shipped_bundle()]
-    with Server(config, models=len(bundles)) as server:
+    if options.dry_run:
+        return _dry_run(options, bundles, config, operating)
+    configure_logging(options.log_level, LogFormat(options.log_format))
+    operating.warn(config)
+    with (
+        Operations(operating, config) as operations,
+        Server(config, models=len(bundles), **operations.for_server()) as server,
+    ):
         server.start()
+        operations.start(server)
         threads = options.threads
         detectors = [Detector.open(path, device=options.device, threads=threads) for path in bundles]
         server.open(detectors)
         stopping = _signals()
-        print(_ready(server.address, detectors, as_json=options.json), flush=True)
+        print(_ready(server.address, detectors, operations.metrics_address, as_json=options.json), flush=True)
         log.info("%s: draining", signal.Signals(stopping.get()).name)
         left = server.stop()
     if left:
@@ -100,10 +118,19 @@ def _config(options: argparse.Namespace) -> "ServerConfig":
         max_message_bytes=int(options.max_message_mb * 2**20),
         max_pixels=options.max_pixels,
         max_streams=options.max_streams,
-        allow_members=options.allow_members,
+        allow_members=bool(options.allow_members),
         reply=Reply(options.reply),
         grace_s=options.grace_s,
     )
+
+
+def _dry_run(
+    options: argparse.Namespace, bundles: "Sequence[Path]", config: "ServerConfig", operating: "OperationsConfig"
+) -> int:
+    """Tries what would be served, without serving it."""
+    from serving.commands.dryrun import dry_run
+
+    return dry_run(options, bundles, config, operating)
 
 
 def _signals() -> "SimpleQueue[int]":
@@ -114,22 +141,23 @@ def _signals() -> "SimpleQueue[int]":
     return arrived
 
 
-def _ready(address: str, detectors: "Sequence[Detector]", *, as_json: bool) -> str:
+def _ready(address: str, detectors: "Sequence[Detector]", metrics: str | None, *, as_json: bool) -> str:
     """The line that says that the server is ready."""
     provider = detectors[0].execution_path.provider
     if as_json:
-        return json.dumps({"address": address, "models": [_facts(d) for d in detectors], "provider": provider})
-    return f"serving {', '.join(_sentence(detector) for detector in detectors)} on {address}, {provider}"
+        ready = {"address": address, "models": [_facts(d) for d in detectors], "provider": provider}
+        return json.dumps(ready if metrics is None else {**ready, "metrics": metrics})
+    models = ", ".join(_sentence(detector) for detector in detectors)
+    watched = "" if metrics is None else f", metrics on {metrics}"
+    return f"serving {models} on {address}, {provider}{watched}"
 
 
 def _facts(detector: "Detector") -> dict[str, Any]:
     """A model, for another program. Minus infinity, a threshold that flags nothing, is a string in JSON."""
     bundle = detector.bundle
     calibration = bundle.calibration
-    threshold: float | str | None = None
-    if calibration is not None:
-        finite = math.isfinite(calibration.threshold)
-        threshold = calibration.threshold if finite else str(calibration.threshold).replace("inf", "Infinity")
+    threshold = None if calibration is None else calibration.threshold
+    thresholds = None if calibration is None else calibration.thresholds
     return {
         "name": bundle.name,
         "members": bundle.member_count,
@@ -137,13 +165,19 @@ def _facts(detector: "Detector") -> dict[str, Any]:
         "bundle_digest": bundle.digest,
         "calibration_digest": None if calibration is None else calibration.digest,
         "score": None if calibration is None else calibration.score,
-        "threshold": threshold,
+        "threshold": None if threshold is None else _number(threshold),
+        "thresholds": None if thresholds is None else [_number(value) for value in thresholds],
     }
+
+
+def _number(value: float) -> float | str:
+    """A number as JSON, which has none for infinity."""
+    return value if math.isfinite(value) else str(value).replace("inf", "Infinity")
 
 
 def _sentence(detector: "Detector") -> str:
     """A model, for a person."""
     bundle = detector.bundle
     calibration = bundle.calibration
-    flag = "not calibrated" if calibration is None else f"threshold {calibration.threshold:.3f}"
+    flag = "not calibrated" if calibration is None else f"threshold {calibration.limit:.3f}"
     return f"{bundle.name} ({bundle.member_count} members, {bundle.class_count} classes, {flag})"

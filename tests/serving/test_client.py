@@ -125,6 +125,7 @@ def test_the_model_describes_itself(serve: Serve, tiny: Detector, twins: Detecto
         greys_to_rgb=False,
         score_name="log_diversity",
         threshold=calibration.threshold,
+        thresholds=None,
         target="TargetFpr(0.2, delta=0.05)",
         clean_count=len(calibration.clean_scores),
         provider="CPUExecutionProvider",

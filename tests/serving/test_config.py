@@ -11,6 +11,7 @@ import pytest
 from detector.errors import InputError
 from serving.commands.serve import _config, configure
 from serving.config import Reply, ServerConfig, address
+from serving.settings import settle
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_threads_outnumber_what_can_wait_up_to_a_bound() -> None:
 def test_the_commands_defaults_are_the_configs() -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
-    assert _config(parser.parse_args(["bundle"])) == ServerConfig()
+    assert _config(settle(parser.parse_args(["bundle"]), {})) == ServerConfig()
 
 
 @pytest.mark.parametrize(
@@ -101,4 +102,4 @@ def test_the_command_refuses_nonsense(option: str, message: str) -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
     with pytest.raises(InputError, match=message):
-        _config(parser.parse_args(["bundle", option]))
+        _config(settle(parser.parse_args(["bundle", option]), {}))

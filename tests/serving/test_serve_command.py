@@ -152,6 +152,7 @@ def test_the_object_for_programs_and_options_that_arrive(folder: Path, start: St
                 "calibration_digest": bundle.calibration.digest,
                 "score": "log_diversity",
                 "threshold": bundle.calibration.threshold,
+                "thresholds": None,
             }
         ],
     }

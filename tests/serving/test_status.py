@@ -25,6 +25,7 @@ NUMBERS = {  # of the gRPC specification
     grpc.StatusCode.DEADLINE_EXCEEDED: 4,
     grpc.StatusCode.NOT_FOUND: 5,
     grpc.StatusCode.PERMISSION_DENIED: 7,
+    grpc.StatusCode.UNAUTHENTICATED: 16,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 8,
     grpc.StatusCode.INTERNAL: 13,
     grpc.StatusCode.UNAVAILABLE: 14,

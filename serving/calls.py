@@ -1,0 +1,201 @@
+"""Around every call of every service: who may make it, and how it ended.
+
+One gRPC interceptor asks for the caller's token where tokens are asked for, and tells observers of
+each answer: metrics count it, the access log writes it. Health stays open and is not observed, since
+whoever starts and stops servers has no token, and asks every few seconds.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from detector.errors import Unauthenticated
+from protos.ledgate.v1 import classifier_pb2
+from serving.status import code_of, text_of
+from serving.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID: Final = "x-request-id"
+_OPEN: Final = "/grpc.health.v1.Health/"
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+# gRPC runs the handler of a call in the context in which its interceptors ran.
+_caller: ContextVar[str] = ContextVar("caller", default="")
+
+Behaviour: TypeAlias = Callable[[Any, Any], Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+@dataclass(slots=True)  # neither frozen nor keyword-only: one is made for each call, and that would triple its price
+class Answered:
+    """A call, or one message of a stream of requests, that has been answered.
+
+    Attributes:
+        method: Service and method, for example `ledgate.v1.Classifier/Classify`.
+        code: How it ended.
+        seconds: From the caller's message to the reply; None for streams, which take what they take.
+        request_id: The caller's, else the server's where it names requests; empty where nobody gave one.
+        reply: The answer; None where the call was refused.
+        caller: Name of the caller's token; empty where no tokens are asked for.
+        peer: The caller's address, as gRPC writes it.
+    """
+
+    method: str
+    code: grpc.StatusCode
+    seconds: float | None
+    request_id: str
+    reply: Any
+    caller: str
+    peer: str
+
+
+Observer: TypeAlias = Callable[[Answered], None]
+
+
+class Calls(grpc.ServerInterceptor):
+    """The interceptor.
+
+    Args:
+        observers: Told of every answer, on the thread of the call; they have to be quick.
+        tokens: Without one of these a call is UNAUTHENTICATED; None lets everybody in.
+        naming: Whether a call without a request id is given one, which its caller learns from the
+            trailing metadata `x-request-id`.
+    """
+
+    def __init__(
+        self, observers: Sequence[Observer] = (), *, tokens: Tokens | None = None, naming: bool = False
+    ) -> None:
+        self._observers = observers
+        self._naming = naming
+        self._tokens = tokens
+        # method -> the handler it was made for, and the one that is observed
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The handler of a call: the service's, observed, or one that refuses."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_OPEN):
+            return handler
+        if self._tokens is not None:
+            try:
+                _caller.set(self._tokens.caller(handler_call_details.invocation_metadata))
+            except Unauthenticated as error:
+                # Made before the message is parsed: a stranger costs as little as can be.
+                return self._observed(method, _refusing(handler, error))
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = (handler, self._observed(method, handler))
+        return known[1]
+
+    def _observed(self, method: str, handler: Handler) -> Handler:
+        """A handler that tells the observers how it ended."""
+        if not self._observers:
+            return handler
+        name = method.lstrip("/")
+        if handler.response_streaming:
+            return _handler(handler, self._stream(name, _behaviour(handler)))
+        return _handler(handler, self._unary(name, _behaviour(handler)))
+
+    def _unary(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """A call with one reply."""
+
+        def observed(request: Any, context: Any) -> Any:
+            begun_s = time.perf_counter()
+            request_id = _request_id(request) or (_named(context) if self._naming else "")
+            reply = None
+            try:
+                reply = behaviour(request, context)
+            finally:
+                code = context.code() or (grpc.StatusCode.UNKNOWN if reply is None else grpc.StatusCode.OK)
+                seconds = time.perf_counter() - begun_s
+                self._tell(Answered(method, code, seconds, request_id, reply, _caller.get(), context.peer()))
+            return reply
+
+        return observed
+
+    def _stream(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """A call with many replies. Of ours each is an answer of its own; others are one, at their end."""
+
+        def observed(request: Any, context: Any) -> Iterator[Any]:
+            caller, peer = _caller.get(), context.peer()
+            told, ended = False, False
+            try:
+                for reply in behaviour(request, context):
+                    if isinstance(reply, classifier_pb2.ClassifyStreamResponse):
+                        told = True
+                        answer = None if reply.HasField("status") else reply.response
+                        self._tell(Answered(method, _outcome(reply), None, reply.request_id, answer, caller, peer))
+                    yield reply
+                ended = True
+            finally:
+                code = context.code() or (grpc.StatusCode.OK if ended else grpc.StatusCode.CANCELLED)
+                if not told or code is not grpc.StatusCode.OK:
+                    self._tell(Answered(method, code, None, "", None, caller, peer))
+
+        return observed
+
+    def _tell(self, answered: Answered) -> None:
+        """Tells all observers; one that fails is written to the log and costs the caller nothing."""
+        for observer in self._observers:
+            try:
+                observer(answered)
+            except Exception:
+                log.exception("%s: an observer failed", answered.method)
+
+
+def _request_id(request: Any) -> str:
+    """The id that the caller gave, in our protocol or the Open Inference Protocol."""
+    return str(getattr(request, "request_id", "") or getattr(request, "id", ""))
+
+
+def _named(context: Any) -> str:
+    """A new id, which the caller is told."""
+    request_id = secrets.token_hex(8)
+    context.set_trailing_metadata(((REQUEST_ID, request_id),))
+    return request_id
+
+
+def _outcome(reply: classifier_pb2.ClassifyStreamResponse) -> grpc.StatusCode:
+    """How one message of a stream ended."""
+    if not reply.HasField("status"):
+        return grpc.StatusCode.OK
+    return _CODES.get(reply.status.code, grpc.StatusCode.UNKNOWN)
+
+
+def _refusing(handler: Handler, error: Exception) -> Handler:
+    """A handler of the same kind that refuses every call, its message unread."""
+
+    def refuse(_: Any, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(code_of(error), text_of(error))
+
+    return _handler(handler, refuse, parse=False)
+
+
+def _behaviour(handler: Any) -> Behaviour:
+    """The one that it has."""
+    found = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+    behaviour: Behaviour | None = next(filter(None, found), None)
+    assert behaviour is not None
+    return behaviour
+
+
+def _handler(like: Handler, behaviour: Behaviour, *, parse: bool = True) -> Handler:
+    """A handler with another behaviour."""
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[bool(like.request_streaming), bool(like.response_streaming)]
+    return make(behaviour, like.request_deserializer if parse else None, like.response_serializer)

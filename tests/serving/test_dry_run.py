@@ -1,0 +1,91 @@
+"""`ledgate serve --dry-run`: all that could keep a server from starting, told at once."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledgate.cli import main
+from tests.serving.operating import OPENSSL, self_signed
+
+TOKEN = "alice-0123456789-abc"
+
+
+def checks(capsys: pytest.CaptureFixture[str], status: int, *words: str | Path) -> tuple[dict[str, Any], str]:
+    """What was found of each thing that was tried, and the line on standard error."""
+    assert main(["serve", *map(str, words), "--dry-run", "--device=cpu", "--threads=1", "--json"]) == status
+    out, error = capsys.readouterr()
+    return {check["name"]: check for check in json.loads(out)}, error
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    (tmp_path / "tokens").write_text(TOKEN)
+    return tmp_path / "tokens"
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs openssl to make certificates")
+def test_all_is_well(folder: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = self_signed(tmp_path, "server")
+    words = ("--port=0", "--metrics-port=0", f"--tls-cert={pair.cert}", f"--tls-key={pair.key}")
+    more = (f"--token-file={tokens}", f"--audit={tmp_path / 'trail'}")
+    found, error = checks(capsys, 0, folder / "tiny", folder / "twins", *words, *more)
+    assert error == ""
+    assert {name: check["passed"] for name, check in found.items()} == {
+        f"bundle {folder / 'tiny'}": True,
+        f"bundle {folder / 'twins'}": True,
+        "port 127.0.0.1:0": True,
+        "metrics port 127.0.0.1:0": True,
+        "certificates": True,
+        f"tokens {tokens}": True,
+        f"audit {tmp_path / 'trail'}": True,
+    }
+    assert found[f"bundle {folder / 'tiny'}"]["found"].endswith("calibrated, its probes reproduced")
+    assert found[f"tokens {tokens}"]["found"] == "1 tokens"
+
+
+def test_everything_that_is_wrong_is_told_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder / "tiny", broken)
+    (broken / "member_1.onnx").write_bytes(b"damaged")
+    (tmp_path / "file").write_text("short")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        none = tmp_path / "none"
+        words = (f"--port={port}", f"--metrics-port={port}", f"--tls-cert={none}", f"--tls-key={none}")
+        more = (f"--token-file={tmp_path / 'file'}", f"--audit={tmp_path / 'file'}/trail")
+        found, error = checks(capsys, 1, broken, *words, *more)
+    assert not any(check["passed"] for check in found.values())
+    assert "member_1.onnx" in found[f"bundle {broken}"]["found"]
+    assert found[f"port 127.0.0.1:{port}"]["found"].endswith("expected a free port, found one in use")
+    assert found["certificates"]["found"] == f"{none}: expected a file, found none"
+    assert "expected a token of at least" in found[f"tokens {tmp_path / 'file'}"]["found"]
+    (line,) = error.splitlines()
+    assert line.startswith("ledgate serve: dry run: expected all 6 checks to pass, found that not: bundle ")
+
+
+def test_a_port_for_two_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    found, _ = checks(capsys, 1, folder / "tiny", f"--port={port}", f"--metrics-port={port}")
+    assert [name for name, check in found.items() if not check["passed"]] == [f"metrics port 127.0.0.1:{port}"]
+
+
+def test_tokens_in_plaintext_are_seen(folder: Path, tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _ = checks(capsys, 1, folder / "tiny", "--host=0.0.0.0", "--port=0", f"--token-file={tokens}")
+    assert found[f"tokens {tokens}"]["found"].startswith("token_file: expected TLS on 0.0.0.0")
+
+
+def test_the_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(folder / "twins"), "--port=0", "--dry-run", "--device=cpu"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"ok      bundle {folder / 'twins'}: twins, 3 members on CPUExecutionProvider, not calibrated"
+    assert second == "ok      port 127.0.0.1:0: any free one"

@@ -1,0 +1,193 @@
+"""Options from the command line, the environment and a file: who counts, and what is refused."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.errors import InputError
+from ledgate.cli import main
+from serving.commands.operating import operations_config
+from serving.commands.serve import _config, configure
+from serving.operations import OperationsConfig
+from serving.settings import add_settings, settle
+
+Settle = Callable[..., argparse.Namespace]
+
+
+@pytest.fixture
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    made.add_argument("things", nargs="*", type=Path)
+    made.add_argument("--count", type=int, default=3)
+    made.add_argument("--share", type=float, default=0.5)
+    made.add_argument("--name")
+    made.add_argument("--port", type=int, default=1)
+    made.add_argument("--colour", choices=("red", "blue"), default="red")
+    made.add_argument("--fast", action=argparse.BooleanOptionalAction)
+    made.add_argument("--loud", action="store_true")
+    made.add_argument("--json", action="store_true")
+    add_settings(made, but=["json"])
+    return made
+
+
+@pytest.fixture
+def told(parser: argparse.ArgumentParser, tmp_path: Path) -> Settle:
+    """What is meant by some words, an environment and a file."""
+
+    def settled(*words: str, file: str | None = None, **environment: str) -> argparse.Namespace:
+        if file is not None:
+            (tmp_path / "file.toml").write_text(file)
+            words = (*words, "--config", str(tmp_path / "file.toml"))
+        return settle(parser.parse_args(words), environment)
+
+    return settled
+
+
+ROWS: dict[str, tuple[str, str, Any, Any, Any]] = {
+    # option -> in the environment, in the file, and what is meant by these and by default
+    "count": ("4", "5", 4, 5, 3),
+    "share": ("0.25", "1", 0.25, 1.0, 0.5),
+    "name": ("me", '"you"', "me", "you", None),
+    "colour": ("blue", '"blue"', "blue", "blue", "red"),
+    "fast": ("yes", "true", True, True, None),
+    "loud": ("1", "true", True, True, False),
+    "things": ("a:b", '["c"]', [Path("a"), Path("b")], [Path("c")], []),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_environment_counts_more_than_the_file_and_the_file_more_than_the_default(told: Settle, name: str) -> None:
+    text, toml, meant, in_file, default = ROWS[name]
+    variable = {f"LEDGATE_{name.upper()}": text}
+    assert getattr(told(), name) == default
+    assert getattr(told(file=f"{name} = {toml}"), name) == in_file
+    assert getattr(told(**variable), name) == meant
+    assert getattr(told(file=f"{name} = {toml}", **variable), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "meant"),
+    [
+        ("--count=3", "count", 3),  # though it is the default
+        ("--count=7", "count", 7),
+        ("--no-fast", "fast", False),
+        ("--colour=red", "colour", "red"),
+        ("d", "things", [Path("d")]),
+    ],
+)
+def test_the_command_line_counts_most(told: Settle, word: str, name: str, meant: Any) -> None:
+    text, toml, *_ = ROWS[name]
+    assert getattr(told(word, file=f"{name} = {toml}", **{f"LEDGATE_{name.upper()}": text}), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("cuont = 1", "cuont: expected the name of an option, found another key; perhaps count is meant"),
+        ("zzz = 1", "zzz: expected the name of an option, found another key"),
+        ("json = true", "json: expected the name of an option"),
+        ("config = 'x'", "config: expected the name of an option"),
+        ("[count]\nx = 1", "count: expected an integer"),
+        ("count = '4'", "count: expected an integer, found '4'"),
+        ("count = 4.5", "count: expected an integer, found 4.5"),
+        ("count = true", "count: expected an integer, found True"),
+        ("share = 'x'", "share: expected a number"),
+        ("name = 1", "name: expected a string, found 1"),
+        ("colour = 'green'", "colour: expected one of red, blue, found 'green'"),
+        ("fast = 1", "fast: expected true or false, found 1"),
+        ("things = 'a'", "things: expected a list, found 'a'"),
+        ("count = ", "expected TOML, found"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_its_name_and_key(
+    told: Settle, tmp_path: Path, file: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / 'file.toml'))}: {re.escape(message)}"):
+        told(file=file)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("LEDGATE_COUNT", "many", "LEDGATE_COUNT: expected int, found 'many'"),
+        ("LEDGATE_COLOUR", "green", "LEDGATE_COLOUR: expected one of red, blue, found 'green'"),
+        ("LEDGATE_FAST", "perhaps", "LEDGATE_FAST: expected true or false, found 'perhaps'"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_named(told: Settle, variable: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        told(**{variable: text})
+
+
+def test_no_file_is_refused(parser: argparse.ArgumentParser, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: expected a file, found none"):
+        settle(parser.parse_args(["--config", str(tmp_path / "none.toml")]), {})
+
+
+def test_what_kubernetes_sets_beside_a_service_called_ledgate_is_not_ours(told: Settle) -> None:
+    assert told(LEDGATE_PORT="tcp://10.0.0.7:50051").port == 1
+    assert told(LEDGATE_PORT="50052").port == 50052
+
+
+def test_defaults_show_in_the_help_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "most images in one run of a model (default: 32)" in shown
+    assert "(default: text)" in shown
+    assert "(default: None)" not in shown
+    assert "(default: False)" not in shown
+
+
+@pytest.fixture
+def serve() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    configure(made)
+    return made
+
+
+def test_every_option_of_serve_that_is_about_serving_has_its_three_places(serve: argparse.ArgumentParser) -> None:
+    everywhere = set(serve.parse_args([]).settings)
+    here_only = {action.dest for action in serve._actions} - everywhere
+    assert here_only == {"help", "json", "dry_run", "config"}
+
+
+def test_a_file_reaches_the_server(serve: argparse.ArgumentParser, tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(
+        "max_batch = 8\nmetrics_port = 9090\nallow_members = true\ntoken_file = 'tokens'\naudit = 'trail'\n"
+    )
+    options = settle(serve.parse_args(["--config", str(file)]), {"LEDGATE_BATCH_WAIT_MS": "2.5"})
+    config, operations = _config(options), operations_config(options)
+    assert (config.max_batch, config.batch_wait_s, config.allow_members) == (8, 0.0025, True)
+    assert (operations.metrics_port, operations.token_file) == (9090, Path("tokens"))
+    assert operations.audit is not None
+    assert operations.audit.folder == Path("trail")
+
+
+def test_the_commands_defaults_are_those_of_operations(serve: argparse.ArgumentParser) -> None:
+    assert operations_config(settle(serve.parse_args([]), {})) == OperationsConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tls-cert=a"], "tls_key: expected a file beside the other options of TLS, found none"),
+        (["--tls-key=a"], "tls_cert: expected a file"),
+        (["--tls-client-ca=a"], "tls_cert: expected a file"),
+        (["--audit=a", "--audit-rate=0"], "audit_rate: expected more than 0 and at most 1, found 0.0"),
+        (["--audit=a", "--audit-rate=nan"], "audit_rate: expected more than 0"),
+        (["--audit-max-mb=nan"], "audit_max_mb: expected a positive number, found nan"),
+        (["--audit=a", "--audit-max-mb=0.5"], "audit_max_bytes: expected at least 1048576, found 524288"),
+        (["--metrics-port=65536"], "metrics_port: expected 0 to 65535, found 65536"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(
+    serve: argparse.ArgumentParser, words: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        operations_config(settle(serve.parse_args(words), {}))
