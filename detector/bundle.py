@@ -242,6 +242,7 @@ def _read_probes(path: Path, manifest: Manifest, calibration: Calibration) -> Pr
             f"{path / CALIBRATION}: belongs to other members ({calibration.members_digest[:12]}..., expected "
             f"{_members_digest(manifest)[:12]}...); calibrate this bundle: ledgate calibrate {path} ..."
         )
+    calibration.check_classes(manifest.class_count)
     file = path / PROBES
     content = read_file(file, lambda found: CalibrationError(f"{file}: {found}"))
     if sha256(content) != calibration.probes.sha256:

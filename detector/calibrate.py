@@ -1,84 +1,79 @@
 """Calibrating a bundle: choose a threshold on one part of the images, report it on another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from detector.bundle import Bundle
-from detector.calibration import AttackEvidence, Calibration, ProbesFile
+from detector.calibration import FILE as CALIBRATION
+from detector.calibration import Calibration, ProbesFile
+from detector.confidence import Confidence
 from detector.detector import Detector
-from detector.errors import InputError
-from detector.imageset import ImageSet
-from detector.parts import Source, Sources
-from detector.prediction import Floats, Ints, check_labels, mean_prediction
-from detector.probes import TOLERANCE, Probes
+from detector.errors import CalibrationError, InputError
+from detector.evidence import Judged, ScoreEvidence, Views
+from detector.honest import Honest
+from detector.parts import Sources
+from detector.probes import LOGIT_TOLERANCE, TOLERANCE, Probes
 from detector.provenance import provenance
-from detector.rates import Auc, Rate
-from detector.scores import DEFAULT_SCORE, SCORES
+from detector.rates import Rate
+from detector.scores import DEFAULT_SCORE, SCORES, score_named
+from detector.scores.score import Score
+from detector.source import ImageSource
+from detector.split import Parts, Split, Work
 from detector.targets import Target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """Images with what the ensemble made of them: logits (N, K, L), classes (N,), score (N,)."""
-
-    images: ImageSet
-    logits: NDArray[np.float32]
-    classes: Ints
-    score: Floats
-
-    @property
-    def right(self) -> NDArray[np.bool_] | None:
-        """Which are classified right: (N,) bool; None without labels."""
-        return None if self.images.labels is None else self.classes == self.images.labels
-
-    def only(self, mask: NDArray[np.bool_]) -> "Scored":
-        """The images of a mask (N,)."""
-        return Scored(
-            images=self.images.only(mask),
-            logits=self.logits[mask],
-            classes=self.classes[mask],
-            score=self.score[mask],
-        )
+from detector.threshold import Threshold
+from detector.unfinished import folder_of
 
 
 def calibrate(
     bundle: Path | str,
     *,
-    clean: ImageSet,
-    adversarial: Mapping[str, ImageSet] | Sequence[ImageSet] = (),
+    clean: ImageSource,
+    adversarial: Mapping[str, ImageSource] | Sequence[ImageSource] = (),
     target: Target,
-    report_clean: ImageSet | None = None,
+    report_clean: ImageSource | None = None,
     report_fraction: float = 0.5,
+    fit_fraction: float = 0.5,
     seed: int = 0,
     score: str = DEFAULT_SCORE,
     device: str = "auto",
     report: Path | str | None = None,
     notes: Mapping[str, Any] | None = None,
+    resume: Mapping[str, Any] | None = None,
+    foreign: Mapping[str, ImageSource] | None = None,
+    shifts: bool = False,
 ) -> Calibration:
     """Calibrates a bundle and writes the calibration into it.
 
-    The threshold is chosen on one part of the clean images and reported on another; the parts are
-    disjoint by source image, and an attacked image belongs to the part of its source.
+    The score is fitted, where there is something to fit, on one part of the clean images, the
+    threshold chosen on a second, and both reported on a third. The parts are disjoint by source
+    image, and an attacked image belongs to the part of its source; of several images of one source
+    in a file, one counts. With labels, a temperature is fitted on all clean images that do not
+    report: no promise about flags rests on it.
 
     Args:
         bundle: The bundle's folder; a calibration it has is replaced.
         clean: Clean images, drawn like those the service will see, and not used in training.
         adversarial: Attacked images of each attack; a sequence is named by what the attack wrote
             into its file.
-        target: `TargetFpr(0.05)`, `TargetTpr(0.9)` or `Explicit(-1.5)`.
+        target: `TargetFpr(0.05)`, `MeanFpr(0.05)`, `TargetTpr(0.9)`, `Youden()` or `Explicit(-1.5)`;
+            `PerClass` of one of them for a threshold by predicted class.
         report_clean: Clean images to report on; then all of `clean` choose the threshold.
         report_fraction: Otherwise, the share of `clean` that reports.
-        seed: Of that split.
-        score: Name of the score to threshold.
+        fit_fraction: Share of the clean images that do not report, for a score that is fitted.
+        seed: Of these draws.
+        score: Name of the score to threshold, one of `detector.scores.SCORES`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`; the calibration holds for it.
         report: A folder for `report.md`, `roc.png` and `scores.png`.
         notes: More to record in the calibration's provenance, as JSON.
+        resume: What tells these images from others, as JSON: then the answers to many images are kept
+            in the bundle's folder until the calibration is written, and the same work begun again
+            goes on behind them.
+        foreign: Images of other kinds, by name, for which no class is right; only reported.
+        shifts: Whether to report on mildly changed clean images too, see `detector.shifts`.
 
     Returns:
         The calibration as written.
@@ -87,56 +82,71 @@ def calibrate(
         InputError: Images that do not fit the bundle, attacks of one name, or parts that overlap.
         CalibrationError: The target is out of reach with so few images; names the number it takes.
     """
-    if score not in SCORES:
-        raise InputError(f"score: expected one of {', '.join(SCORES)}, found {score}")
+    chosen = score_named(score)
     if report is not None and Path(report).is_file():
         raise InputError(f"{report}: expected a folder for the report, found a file")
     attacks = _named(adversarial)
-    whole = [clean] if report_clean is None else [clean, report_clean]
-    sources = Sources(whole, attacks.items())
     detector = Detector(Bundle.open(bundle, calibrated=False), device=device)
+    split = Split(
+        sources=Sources([clean] if report_clean is None else [clean, report_clean], attacks.items()),
+        report_fraction=report_fraction,
+        fit_fraction=fit_fraction if chosen.needs_fit else None,
+        seed=seed,
+        work=None if resume is None else Work(folder=folder_of(Path(bundle) / CALIBRATION), told=resume),
+    )
+    parts = split.parts(detector, clean, report_clean, attacks)
+    behind = parts.threshold
 
-    scored = _score(detector, clean, score, "clean")
-    if report_clean is None:
-        here = sources.among(clean, sources.draw(clean, report_fraction, seed))
-        fitted, reported = scored.only(~here), scored.only(here)
-    else:
-        fitted, reported = scored, _score(detector, report_clean, score, "report")
-    behind = set(sources.of(fitted.images))
-    _refuse_overlap(behind & set(sources.of(reported.images)))
-    for_threshold, for_report = _divide(detector, attacks, score, sources, behind)
-
-    threshold = target.threshold(fitted.score, list(for_threshold.values()))
+    chosen = chosen.fit(parts.unreported_logits if parts.fit is None else parts.fit.logits)
+    scores = chosen.of(behind.logits)
+    attacked = {name: (chosen.of(value.logits), value.classes) for name, value in parts.attacks_threshold.items()}
+    threshold = Threshold.choose(target, (scores, behind.classes), attacked, detector.bundle.labels)
+    order = np.argsort(scores, kind="stable")
     calibration = Calibration(
         score=score,
-        threshold=threshold,
+        fitted=chosen.fitted,
+        threshold=threshold.overall,
+        thresholds=threshold.by_class,
         target=target,
-        false_positives=Rate.of(reported.score < threshold),
-        accuracy=None if reported.right is None else Rate.of(reported.right),
-        attacks=tuple(_evidence(name, value, reported.score, threshold) for name, value in for_report.items()),
+        **_evidence(chosen, threshold, parts),
+        accuracy=None if parts.report.right is None else Rate.of(parts.report.right),
+        confidence=_confidence(parts),
         members_digest=detector.bundle.members_digest,
         execution_path=detector.execution_path,
-        probes=ProbesFile(sha256="", tolerance=TOLERANCE),
+        probes=ProbesFile(sha256="", tolerance=TOLERANCE, logit_tolerance=LOGIT_TOLERANCE),
         report_fraction=report_fraction if report_clean is None else None,
+        fit_fraction=split.fit_fraction,
+        repeats=parts.repeats,
         seed=seed,
         provenance=provenance(**(notes or {})),
-        clean_scores=tuple(np.sort(fitted.score).tolist()),
+        clean_scores=tuple(scores[order].tolist()),
+        clean_classes=None if threshold.by_class is None else tuple(behind.classes[order].tolist()),
     )
-    probes = Probes.choose(fitted.images.images, fitted.logits, fitted.score, threshold)
+    if shifts or foreign:
+        judge = Detector(replace(detector.bundle, calibration=calibration, probes=None), device=device)
+        honest = Honest(detector=judge, clean=chosen.of(parts.report.logits))
+        update = {
+            "changed": honest.changed(parts.report.images) if shifts else (),
+            "foreign": honest.foreign(foreign or {}),
+        }
+        calibration = calibration.model_copy(update=update)
+    probes = Probes.choose(behind.images.take, behind.logits, scores, threshold.limits(behind.classes))
     calibration = detector.bundle.save_calibration(calibration, probes)
+    if split.work is not None:
+        split.work.discard()
     if report is not None:
         from detector.report import write_report  # matplotlib takes a second to import
 
-        attacked = {name: value.score for name, value in for_report.items()}
-        write_report(Path(report), detector.bundle, calibration, reported.score, attacked)
+        shown = {name: chosen.of(value.logits) for name, value in parts.attacks_report.items()}
+        write_report(Path(report), detector.bundle, calibration, chosen.of(parts.report.logits), shown)
     return calibration
 
 
-def _named(adversarial: Mapping[str, ImageSet] | Sequence[ImageSet]) -> dict[str, ImageSet]:
+def _named(adversarial: Mapping[str, ImageSource] | Sequence[ImageSource]) -> dict[str, ImageSource]:
     """Attacked images by the attack's name."""
     if isinstance(adversarial, Mapping):
         return dict(adversarial)
-    named: dict[str, ImageSet] = {}
+    named: dict[str, ImageSource] = {}
     for position, images in enumerate(adversarial):
         name = images.attack or f"attack {position}"
         if name in named:
@@ -145,53 +155,46 @@ def _named(adversarial: Mapping[str, ImageSet] | Sequence[ImageSet]) -> dict[str
     return named
 
 
-def _score(detector: Detector, images: ImageSet, score: str, name: str) -> Scored:
-    """Runs the members over images and scores them; the label left out is the prediction."""
-    checked = detector.bundle.input.check(images.images, name)
-    if images.labels is not None:
-        check_labels(images.labels, len(images), detector.bundle.class_count, f"{name}: labels")
-    with tqdm(total=len(checked), desc=f"scoring {name}", unit=" images", disable=None, leave=False) as bar:
-        parts = []
-        for part in detector.runs(checked):
-            parts.append(part)
-            bar.update(len(part))
-    logits = np.concatenate(parts)
-    classes = mean_prediction(logits).argmax(axis=1)
-    return Scored(images=images, logits=logits, classes=classes, score=SCORES[score](logits, classes))
+def _confidence(parts: Parts) -> Confidence | None:
+    """The temperature, fitted on every clean image that does not report; None without labels."""
+    labels = [part.images.labels for part in parts.unreported if part.images.labels is not None]
+    reported = parts.report.images.labels
+    if len(labels) < len(parts.unreported) or reported is None:
+        return None
+    fit = np.concatenate([part.probabilities for part in parts.unreported])
+    return Confidence.of((fit, np.concatenate(labels)), (parts.report.probabilities, reported))
 
 
-def _divide(
-    detector: Detector, attacks: Mapping[str, ImageSet], score: str, sources: Sources, behind: set[Source]
-) -> tuple[dict[str, Floats], dict[str, Scored]]:
-    """Each attack's scores whose sources are behind the threshold, and its other images, which report."""
-    for_threshold: dict[str, Floats] = {}
-    for_report: dict[str, Scored] = {}
-    for name, images in attacks.items():
-        scored = _score(detector, images, score, name)
-        here = sources.among(images, behind)
-        if here.all():
-            raise InputError(
-                f"{name}: expected images of the report part, found none; all sources choose the threshold"
-            )
-        for_report[name] = scored.only(~here)
-        for_threshold[name] = scored.score[here]
-    return for_threshold, for_report
+def _evidence(score: Score, threshold: Threshold, parts: Parts) -> dict[str, Any]:
+    """What the report part says: the fields of the calibration that hold it."""
+    clean = score.of(parts.report.logits)
+    rows = _views(score, threshold, parts).attacks(clean) if parts.attacks_report else ()
+    return {
+        "false_positives": Rate.of(threshold.flags(clean, parts.report.classes)),
+        "attacks": rows[: len(parts.attacks_report)],
+        "views": rows[len(parts.attacks_report) :],
+        "comparison": _comparison(score, threshold, parts) if parts.attacks_report else (),
+    }
 
 
-def _refuse_overlap(shared: set[Source]) -> None:
-    """What chose the threshold must not report it."""
-    if shared:
-        raise InputError(f"report images: expected other images than the threshold's, found {len(shared)} in both")
+def _views(score: Score, threshold: Threshold, parts: Parts) -> Views:
+    """The attacked images of the report part under a score."""
+    judged = {}
+    for name, attack in parts.attacks_report.items():
+        scores = score.of(attack.logits)
+        flags = threshold.flags(scores, attack.classes)
+        judged[name] = Judged(scores=scores, flags=flags, success=attack.images.success, sources=attack.sources)
+    return Views.of(judged)
 
 
-def _evidence(name: str, attacked: Scored, clean: Floats, threshold: float) -> AttackEvidence:
-    """One attack against the report part's clean scores."""
-    success = attacked.images.success
-    successful = None if success is None or not success.any() else attacked.score[success]
-    return AttackEvidence(
-        name=name,
-        auc=Auc.of(clean, attacked.score),
-        flagged=Rate.of(attacked.score < threshold),
-        auc_successful=None if successful is None else Auc.of(clean, successful),
-        flagged_successful=None if successful is None else Rate.of(successful < threshold),
-    )
+def _comparison(score: Score, threshold: Threshold, parts: Parts) -> tuple[ScoreEvidence, ...]:
+    """Every score on the same images; one that needs a fit gets it from clean images that do not report."""
+    table = []
+    for name in SCORES:
+        try:
+            other = score if name == score.name else score_named(name).fit(parts.unreported_logits)
+        except CalibrationError:  # too few images to fit it
+            continue
+        fitted = 0 if other.fitted is None else other.fitted.n
+        table.append(_views(other, threshold, parts).score(name, fitted, other.of(parts.report.logits)))
+    return tuple(table)

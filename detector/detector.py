@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from detector.bundle import Bundle
 from detector.device import ExecutionPath
-from detector.diversity import log_diversity
 from detector.ensemble import Ensemble
+from detector.errors import CalibrationError
 from detector.imageset import Images
-from detector.prediction import Floats, check_logits, member_probabilities
-from detector.scores import SCORES
+from detector.outputs import Outputs
+from detector.prediction import check_logits
+from detector.scores import DEFAULT_SCORE, score_named
 from detector.verdicts import Verdicts
 
 _CHUNK: Final = 64  # images a run: bounds memory, and costs nothing on a CPU
@@ -31,9 +32,7 @@ class Detector:
         self.bundle = bundle
         self._ensemble = Ensemble(bundle.members, device=device, threads=threads)
         calibration = bundle.calibration
-        self._clean_scores: Floats | None = None
-        if calibration is not None:
-            self._clean_scores = np.array(calibration.clean_scores)
+        self._score = score_named(DEFAULT_SCORE) if calibration is None else calibration.score_fitted
         if bundle.probes is not None and calibration is not None:
             bundle.probes.check(self, calibration)
 
@@ -77,31 +76,24 @@ class Detector:
 
         Raises:
             InputError: Logits that are not finite: never a verdict.
+            CalibrationError: A score that is not a number.
         """
-        each = member_probabilities(check_logits(logits))
-        probabilities = each.mean(axis=1)
-        labels = probabilities.argmax(axis=1)
-        diversity = log_diversity(logits, labels)
+        outputs = Outputs(logits)
+        labels = outputs.labels
         calibration = self.bundle.calibration
-        score: Floats = diversity
-        p_values: Floats | None = None
-        adversarial: NDArray[np.bool_] | None = None
-        if calibration is not None and self._clean_scores is not None:
-            if calibration.score != "log_diversity":
-                score = SCORES[calibration.score](logits, labels)
-            # Clean scores at least as suspicious, the image itself counted in.
-            below = np.searchsorted(self._clean_scores, score, side="right")
-            p_values = np.divide(1 + below, 1 + len(self._clean_scores), dtype=np.float64)
-            adversarial = score < calibration.threshold
+        score = self._score.measure(outputs)
+        if np.isnan(score).any():  # never below a threshold, and so never "clean"
+            raise CalibrationError(f"{self._score.name}: expected numbers, found nan")
         return Verdicts(
             labels=labels,
             class_names=tuple(self.bundle.labels[label] for label in labels),
-            probabilities=probabilities,
-            log_diversity=diversity,
+            probabilities=outputs.probabilities,
+            log_diversity=outputs.log_diversity,
             score=score,
-            p_values=p_values,
-            adversarial=adversarial,
-            member_probabilities=each if members else None,
+            p_values=None if calibration is None else calibration.p_values(score, labels),
+            adversarial=None if calibration is None else calibration.flags(score, labels),
+            member_probabilities=outputs.member_probabilities if members else None,
+            recalibrated_probabilities=None if calibration is None else calibration.recalibrated(outputs.probabilities),
         )
 
     def classify(self, images: Any, *, members: bool = False) -> Verdicts:

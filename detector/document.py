@@ -31,6 +31,16 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
+    def __eq__(self, other: object) -> bool:
+        """By the fields: arrays that were made of them, and kept, do not count."""
+        return type(self) is type(other) and all(
+            getattr(self, name) == getattr(other, name) for name in type(self).model_fields
+        )
+
+    def __hash__(self) -> int:
+        """By the same; TypeError where one of them cannot be hashed."""
+        return hash(tuple(getattr(self, name) for name in type(self).model_fields))
+
 
 class Document(Record):
     """A frozen JSON document with its own digest. `digest` stays the last field."""

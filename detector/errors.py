@@ -9,6 +9,7 @@
     ├── DeviceError          a device that was asked for and is not there
     └── ServiceError         what a call to a server can meet beside bad input
         ├── NotFound         no model of that name
+        ├── Unauthenticated  no token, or an unknown one
         ├── PermissionDenied something the server was started without
         ├── ResourceExhausted the queue is full, or the message over the size limit
         ├── DeadlineExceeded the caller's time is up; the work is not done
@@ -61,6 +62,10 @@ class ServiceError(LedgateError):
 
 class NotFound(ServiceError):
     """No model of that name."""
+
+
+class Unauthenticated(ServiceError):
+    """The caller has sent no token, or one that the server does not know."""
 
 
 class PermissionDenied(ServiceError):

@@ -1,10 +1,12 @@
 """Probes: a few calibration images with their scores, to recognise a changed execution path.
 
 A threshold means nothing in other arithmetic. Whoever opens a calibrated bundle runs the probes
-first: the scores must come out as recorded, within a tolerance, and every flag the same.
+first: the members' logits and the scores must come out as recorded, within tolerances, and every
+flag the same. The logits are the finer sieve: log diversity near 0 hardly moves with them.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,13 +19,15 @@ from detector.device import ExecutionPath
 from detector.errors import CalibrationError, InputError
 from detector.files import replacing
 from detector.imageset import Images
-from detector.prediction import Floats
+from detector.outputs import Outputs
+from detector.prediction import Floats, Ints
 from detector.verdicts import Verdicts
 
 FILE: Final = "probes.npz"
 COUNT: Final = 32
 # Other CPUs and batch sizes move logits by about 1e-6, TF32 by 1e-3 and the score by up to 0.025.
 TOLERANCE: Final = 1e-3
+LOGIT_TOLERANCE: Final = 1e-4
 
 
 class Judge(Protocol):
@@ -33,8 +37,11 @@ class Judge(Protocol):
     def execution_path(self) -> ExecutionPath:
         """Where and how its members run."""
 
-    def classify(self, images: Any) -> Verdicts:
-        """Classifies images."""
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """Runs the members."""
+
+    def judge(self, logits: NDArray[np.floating[Any]]) -> Verdicts:
+        """Turns logits into verdicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +59,18 @@ class Probes:
     scores: Floats
 
     @classmethod
-    def choose(cls, images: Images, logits: NDArray[np.float32], scores: Floats, threshold: float) -> "Probes":
+    def choose(
+        cls, take: Callable[[Ints], Images], logits: NDArray[np.float32], scores: Floats, limits: Floats
+    ) -> "Probes":
         """Images at evenly spaced ranks of the score.
 
-        None lies so near the threshold that its flag is a matter of rounding.
+        `take` gives the images of rows. None lies so near the threshold of its class, (N,) `limits`,
+        that its flag is a matter of rounding.
         """
         order = np.argsort(scores, kind="stable")
-        order = order[~_close(scores[order], np.full(len(order), threshold), TOLERANCE)]
+        order = order[~_close(scores[order], limits[order], TOLERANCE)]
         chosen = order[np.unique(np.linspace(0, len(order) - 1, COUNT).round().astype(int))] if len(order) else order
-        return cls(images=images[chosen], logits=logits[chosen], scores=scores[chosen])
+        return cls(images=take(chosen), logits=logits[chosen], scores=scores[chosen])
 
     @classmethod
     def parse(cls, content: bytes, path: Path) -> "Probes":
@@ -76,6 +86,8 @@ class Probes:
                 f"{path}: expected one float64 score for each image, found {shape} {probes.scores.dtype} "
                 f"for {probes.images.shape}"
             )
+        if probes.logits.ndim != 3 or probes.logits.shape[:1] != shape:
+            raise CalibrationError(f"{path}: expected logits (P, K, L), found {probes.logits.shape} for {shape}")
         return probes
 
     def save(self, path: Path) -> None:
@@ -90,16 +102,26 @@ class Probes:
                 raise CalibrationError(self._refusal(judge, calibration, "it has no probes to compare"))
             return
         try:
-            verdicts = judge.classify(self.images)
+            logits = judge.logits(self.images)
+            verdicts = judge.judge(logits)
+            labels = Outputs(self.logits).labels
         except InputError as error:
             raise CalibrationError(self._refusal(judge, calibration, str(error))) from None
+        if logits.shape != self.logits.shape:
+            found = f"expected logits {self.logits.shape}, found {logits.shape}"
+            raise CalibrationError(self._refusal(judge, calibration, found))
         assert verdicts.score is not None
-        flags = (verdicts.score < calibration.threshold) != (self.scores < calibration.threshold)
+        flags = calibration.flags(verdicts.score, verdicts.labels) != calibration.flags(self.scores, labels)
         moved = ~_close(verdicts.score, self.scores, calibration.probes.tolerance) | flags
         if moved.any():
             worst = int(np.flatnonzero(moved)[0])
             found = f"{int(moved.sum())} of {len(moved)} probes moved, one from {self.scores[worst]:.6g}"
             raise CalibrationError(self._refusal(judge, calibration, f"{found} to {verdicts.score[worst]:.6g}"))
+        tolerance = calibration.probes.logit_tolerance
+        gap = np.abs(logits - self.logits).max(axis=(1, 2))
+        if tolerance is not None and (gap > tolerance * np.maximum(1.0, np.abs(self.logits).max(axis=(1, 2)))).any():
+            found = f"the logits of a probe moved by {gap.max():.2g}"
+            raise CalibrationError(self._refusal(judge, calibration, found))
 
     @staticmethod
     def _refusal(judge: Judge, calibration: Calibration, reason: str) -> str:

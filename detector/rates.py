@@ -112,6 +112,19 @@ def curve(clean: Floats, attacked: Floats) -> tuple[Floats, Floats]:
     return fpr, tpr
 
 
+def tpr_at(clean: Floats, attacked: Floats, fpr: float) -> float:
+    """The largest share of attacked inputs flagged where at most a share `fpr` of the clean ones is.
+
+    A maximum over real points of the ROC curve: with n clean inputs, an `fpr` below 1 / n allows none.
+    """
+    if len(clean) == 0 or len(attacked) == 0:
+        raise InputError(f"TPR: expected clean and attacked inputs, found {len(clean)} and {len(attacked)}")
+    allowed = int(fpr * len(clean) * (1 + 1e-12))  # 0.05 times 1000 is a hair below 50
+    if allowed >= len(clean):
+        return 1.0
+    return float((attacked < np.partition(clean, allowed)[allowed]).mean())
+
+
 def _suspicion(clean: Floats, attacked: Floats) -> tuple[Floats, np.ndarray]:
     """Ranks that grow with suspicion, and which inputs are attacked."""
     from scipy.stats import rankdata

@@ -13,10 +13,13 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from detector import markdown
 from detector.bundle import Bundle
 from detector.calibration import Calibration
+from detector.evidence import FPRS, Tprs
 from detector.files import replacing, write_bytes
 from detector.prediction import Floats
 from detector.rates import curve
-from detector.targets import Explicit, TargetFpr, TargetTpr
+from detector.recommendation import recommend
+from detector.scores import DEFAULT_SCORE
+from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr, TargetTpr, Youden
 
 # Log diversity runs from 0 down to minus infinity, and clean images lie close to 0: it is drawn as
 # powers of ten, and what lies beyond the ends is drawn at the ends.
@@ -45,13 +48,23 @@ def write_report(
 
 
 def promise(calibration: Calibration) -> str:
-    """What the threshold promises, as a sentence."""
-    target, n = calibration.target, len(calibration.clean_scores)
+    """What the threshold promises, in a sentence or two."""
+    return _promise(calibration.target, len(calibration.clean_scores))
+
+
+def _promise(target: Target, n: int) -> str:
+    """The promise of a target that n clean images have met."""
     match target:
         case TargetFpr(rate, delta):
             return (
                 f"At most {100 * rate:g} % of honest images are flagged, with {100 * (1 - delta):g} % confidence, "
                 f"as long as they are drawn like the {n} that chose the threshold."
+            )
+        case MeanFpr(rate):
+            return (
+                f"At most {100 * rate:g} % of honest images are flagged ON AVERAGE over calibrations, as long as they "
+                f"are drawn like the {n} that chose the threshold. Almost every second calibration flags more; "
+                "--target-fpr without --on-average bounds this one."
             )
         case TargetTpr(rate, delta):
             return (
@@ -59,8 +72,70 @@ def promise(calibration: Calibration) -> str:
                 f"{100 * (1 - delta):g} % confidence, as long as the attacks stay as they are. "
                 "There is no bound on false alarms."
             )
+        case Youden():
+            return "There is none: the threshold has the largest share of attacks flagged less share of clean flagged."
         case Explicit():
             return "There is none: the threshold was given by hand."
+        case PerClass(inner):
+            return f"In each predicted class by itself: {_promise(inner, n)}" + _shared(inner)
+
+
+def _shared(target: Target) -> str:
+    """How far the confidence of one target in each class reaches."""
+    return " The confidence is for all classes together." if isinstance(target, TargetFpr | TargetTpr) else ""
+
+
+def confidence(calibration: Calibration) -> str:
+    """What the temperature does, as a sentence."""
+    found = calibration.confidence
+    if found is None:
+        return "none: the clean images have no labels, so recalibrated probabilities stay empty"
+    return (
+        f"temperature {found.temperature:.3g}, fitted on {found.fitted} images; on {found.reported} others the "
+        f"expected calibration error goes from {found.ece_before:.3f} to {found.ece_after:.3f}, the negative "
+        f"log-likelihood from {found.nll_before:.3f} to {found.nll_after:.3f}"
+    )
+
+
+def honest(calibration: Calibration) -> str:
+    """The share of mildly changed images, and of images of other kinds, that is flagged, as a table; empty without."""
+    groups = (("clean, changed", calibration.changed), ("other kind", calibration.foreign))
+    rows = [
+        (kind, seen.name, str(seen.flagged.n), str(seen.flagged), str(seen.auc or ""))
+        for kind, group in groups
+        for seen in group
+    ]
+    head = ("images nobody attacked", "name", "n", "flagged (95 % interval)", "AUC against clean")
+    return markdown.table([head, *rows]) if rows else ""
+
+
+def detection(calibration: Calibration) -> str:
+    """The share of attacked images flagged at small shares of clean images flagged, as a table."""
+    shares = [f"{100 * fpr:g} %" for fpr in FPRS]
+    rows = [("flagged where this much of clean is:", *shares, *(f"successful, {share}" for share in shares))]
+    for attack in (*calibration.attacks, *calibration.views):
+        if attack.tpr is not None:
+            wins = ("",) * len(FPRS) if attack.tpr_successful is None else _percents(attack.tpr_successful)
+            rows.append((attack.name, *_percents(attack.tpr), *wins))
+    return markdown.table(rows)
+
+
+def comparison(calibration: Calibration) -> str:
+    """The AUC of every score on the same images, as a table; after the stroke, of successful attacks alone."""
+    scores = calibration.comparison
+    rows = [("AUC, all / successful", *(evidence.score for evidence in scores))]
+    for views in zip(*(evidence.rows for evidence in scores), strict=True):
+        cells = [
+            f"{view.every.auc.value:.3f}" + ("" if view.successful is None else f" / {view.successful.auc.value:.3f}")
+            for view in views
+        ]
+        rows.append((views[0].name, *cells))
+    return markdown.table(rows)
+
+
+def _percents(shares: Tprs) -> tuple[str, ...]:
+    """Shares for a table."""
+    return tuple(f"{100 * share:.1f} %" for share in shares)
 
 
 def table(calibration: Calibration) -> str:
@@ -69,7 +144,7 @@ def table(calibration: Calibration) -> str:
         ("inputs", "n", "flagged (95 % interval)", "AUC (95 % interval)", "successful attacks", "flagged", "AUC"),
         ("clean", str(calibration.false_positives.n), str(calibration.false_positives), "", "", "", ""),
     ]
-    for attack in calibration.attacks:
+    for attack in (*calibration.attacks, *calibration.views):
         wins = attack.flagged_successful
         rows.append(
             (
@@ -89,24 +164,39 @@ def _text(bundle: Bundle, calibration: Calibration) -> str:
     """The report's page."""
     accuracy = "" if calibration.accuracy is None else f"- accuracy on clean images: {calibration.accuracy}\n"
     plots = "![ROC](roc.png)\n\n" if calibration.attacks else ""
+    unattacked = f"Images that nobody attacked:\n\n{beside}\n\n" if (beside := honest(calibration)) else ""
     return (
         f"# Calibration of {bundle.name}\n\n"
         f"**Promise.** {promise(calibration)}\n\n"
         f"- score: {calibration.score}, lower is more suspicious; an image is flagged when its score is below the "
-        "threshold\n"
-        f"- threshold: {calibration.threshold:.6g}, chosen as {calibration.target} on {len(calibration.clean_scores)} "
+        f"threshold. Suspicious: {calibration.score_fitted.suspicious}\n"
+        f"- threshold: {calibration.limit}, chosen as {calibration.target} on {len(calibration.clean_scores)} "
         "clean images\n"
+        f"- confidence: {confidence(calibration)}\n"
         f"{accuracy}"
         f"- measured on {calibration.execution_path}\n\n"
         "The rates below were measured on other images than those that chose the threshold. An attack is "
-        "successful when the image was classified right before it and wrong after it.\n\n"
+        "successful when the image was classified right before it and wrong after it. In the worst case an image "
+        "counts as flagged only if every attack on it is flagged.\n\n"
         f"{table(calibration)}\n\n"
+        f"{_scores(calibration)}{unattacked}"
         "What this does not show: attacks that are not in the table, and above all an attacker who knows the "
         "detector and aims at keeping the score high. An AUC below 0.5 means that the attack looks more honest than "
         "honest images.\n\n"
         f"{plots}![scores](scores.png)\n\n"
         f"Bundle {bundle.digest[:16]}, calibration {calibration.digest[:16]}. Made by "
         f"`{calibration.provenance['command']}` on {calibration.provenance['time']}.\n"
+    )
+
+
+def _scores(calibration: Calibration) -> str:
+    """Detection at small shares, every score beside the calibrated one, and the recommended one."""
+    recommended = recommend(calibration)
+    if recommended is None:
+        return ""
+    return (
+        f"{detection(calibration)}\n\nThe scores on the same images:\n\n{comparison(calibration)}\n\n"
+        f"Recommended: {recommended.score}. {recommended.reason}\n\n"
     )
 
 
@@ -135,37 +225,60 @@ def _roc(calibration: Calibration, clean: Floats, attacked: Mapping[str, Floats]
 
 
 def _histogram(calibration: Calibration, clean: Floats, attacked: Mapping[str, Floats]) -> Figure:
-    """The score of clean and of attacked images, and the threshold."""
+    """The score of clean and of attacked images, and the thresholds."""
     figure = Figure(figsize=(6.4, 1.5 + 1.3 * (1 + len(attacked))), layout="constrained")
     rows = figure.subplots(1 + len(attacked), 1, sharex=True, squeeze=False)[:, 0]
-    bins = np.linspace(np.log10(LEAST), np.log10(MOST), 61)
     shown = {"clean": clean, **attacked}
+    flagged = [calibration.false_positives, *(attack.flagged for attack in calibration.attacks)]
+    scale = _Powers() if calibration.score == DEFAULT_SCORE else _Linear(np.concatenate(list(shown.values())))
+    limits = np.array(calibration.thresholds or [calibration.threshold], dtype=np.float64)
     for position, (axes, (name, scores)) in enumerate(zip(rows, shown.items(), strict=True)):
-        flagged = float((scores < calibration.threshold).mean())
-        axes.hist(
-            _place(scores), bins=bins.tolist(), weights=np.full(len(scores), 1 / len(scores)), color=f"C{position}"
-        )
-        axes.set_title(f"{name}: {100 * flagged:.1f} % flagged", loc="left", fontsize=10)
-        axes.axvline(float(_place(np.array([calibration.threshold]))[0]), color="black", linestyle=":")
+        weights = np.full(len(scores), 1 / len(scores))
+        axes.hist(scale.place(scores), bins=scale.bins.tolist(), weights=weights, color=f"C{position}")
+        axes.set_title(f"{name}: {100 * flagged[position].rate:.1f} % flagged", loc="left", fontsize=10)
+        for limit in scale.place(limits).tolist():
+            axes.axvline(limit, color="black", linestyle=":")
         axes.yaxis.set_major_locator(NullLocator())
         axes.spines["left"].set_visible(False)
-    _label_powers(rows[-1], calibration.score)
+    scale.label(rows[-1])
+    rows[-1].set_xlabel(f"{calibration.score.replace('_', ' ')}   (suspicious \u2190 \u2192 honest; dotted: threshold)")
     return figure
 
 
-def _place(scores: Floats) -> Floats:
-    """Where a score is drawn: log10 of its negation, kept within the ends."""
-    return np.asarray(np.log10(np.clip(-scores, LEAST * 1.001, MOST * 0.999)))
+class _Powers:
+    """A scale of negated powers of ten, for log diversity; what lies beyond the ends is drawn at the ends."""
+
+    bins = np.linspace(np.log10(LEAST), np.log10(MOST), 61)
+
+    def place(self, scores: Floats) -> Floats:
+        """Where scores are drawn."""
+        return np.asarray(np.log10(np.clip(-scores, LEAST * 1.001, MOST * 0.999)))
+
+    def label(self, axes: Axes) -> None:
+        """Ticks as scores, the suspicious end on the left."""
+        powers = np.arange(np.log10(LEAST), np.log10(MOST) + 1)
+        names = [f"{-(10.0**power):g}" for power in powers]
+        names[0], names[-1] = f"\u2265 {names[0]}", f"\u2264 {names[-1]}"
+        axes.set_xticks(powers.tolist(), names)
+        axes.set_xlim(float(powers[-1]), float(powers[0]))
 
 
-def _label_powers(axes: Axes, score: str) -> None:
-    """Ticks as scores, the suspicious end on the left."""
-    powers = np.arange(np.log10(LEAST), np.log10(MOST) + 1)
-    names = [f"{-(10.0**power):g}" for power in powers]
-    names[0], names[-1] = f"\u2265 {names[0]}", f"\u2264 {names[-1]}"
-    axes.set_xticks(powers.tolist(), names)
-    axes.set_xlim(float(powers[-1]), float(powers[0]))
-    axes.set_xlabel(f"{score.replace('_', ' ')}   (suspicious \u2190 \u2192 honest; dotted: threshold)")
+class _Linear:
+    """A plain scale that holds 98 % of the scores; what lies beyond the ends is drawn at the ends."""
+
+    def __init__(self, scores: Floats) -> None:
+        finite = scores[np.isfinite(scores)]
+        low, high = np.quantile(finite, (0.01, 0.99)) if len(finite) else (0.0, 0.0)
+        self._low, self._high = (float(low), float(high)) if low < high else (float(low) - 1, float(low) + 1)
+        self.bins = np.linspace(self._low, self._high, 61)
+
+    def place(self, scores: Floats) -> Floats:
+        """Where scores are drawn."""
+        return np.clip(scores, self._low, self._high)
+
+    def label(self, axes: Axes) -> None:
+        """The scale's ends."""
+        axes.set_xlim(self._low, self._high)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -25,8 +25,12 @@ class Verdicts:
         p_values: (N,) float64 in (0, 1], conformal, against the clean scores of the calibration;
             None without one. It and the flag answer different questions: the p-value holds on
             average over calibrations, the flag with the calibration's stated confidence.
-        adversarial: (N,) bool, `score < threshold`; None without a calibration.
+        adversarial: (N,) bool, `score < threshold`, that of the predicted class where each has its
+            own; None without a calibration.
         member_probabilities: (N, K, L) float64, each member's softmax, where asked for.
+        recalibrated_probabilities: (N, L) float64, `probabilities` with the calibration's
+            temperature, to be read as a confidence; the order of the classes is the same. None where
+            the calibration has no temperature.
     """
 
     labels: Ints
@@ -37,6 +41,7 @@ class Verdicts:
     p_values: Floats | None
     adversarial: NDArray[np.bool_] | None
     member_probabilities: Floats | None = None
+    recalibrated_probabilities: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
     from detector.bundle import Bundle
     from detector.calibrate import calibrate
     from detector.calibration import Calibration
+    from detector.check import check
     from detector.detector import Detector
     from detector.diversity import log_diversity
     from detector.errors import (
@@ -37,13 +38,15 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
         ResourceExhausted,
         RunError,
         ServiceError,
+        Unauthenticated,
         Unavailable,
     )
     from detector.imageset import ImageSet
     from detector.prediction import mean_prediction
-    from detector.targets import Explicit, TargetFpr, TargetTpr
+    from detector.targets import Explicit, MeanFpr, PerClass, TargetFpr, TargetTpr, Youden
     from detector.verdicts import Verdicts
     from serving.client import Client
+    from serving.tls import Tls
 
     __version__: str
 
@@ -62,18 +65,24 @@ __all__ = [
     "InputError",
     "Internal",
     "LedgateError",
+    "MeanFpr",
     "MemberError",
     "NotFound",
+    "PerClass",
     "PermissionDenied",
     "ResourceExhausted",
     "RunError",
     "ServiceError",
     "TargetFpr",
     "TargetTpr",
+    "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Verdicts",
+    "Youden",
     "__version__",
     "calibrate",
+    "check",
     "log_diversity",
     "mean_prediction",
 ]
@@ -94,17 +103,23 @@ _HOMES: Final = {
     "InputError": "detector.errors",
     "Internal": "detector.errors",
     "LedgateError": "detector.errors",
+    "MeanFpr": "detector.targets",
     "MemberError": "detector.errors",
     "NotFound": "detector.errors",
+    "PerClass": "detector.targets",
     "PermissionDenied": "detector.errors",
     "ResourceExhausted": "detector.errors",
     "RunError": "detector.errors",
     "ServiceError": "detector.errors",
     "TargetFpr": "detector.targets",
     "TargetTpr": "detector.targets",
+    "Tls": "serving.tls",
+    "Unauthenticated": "detector.errors",
     "Unavailable": "detector.errors",
     "Verdicts": "detector.verdicts",
+    "Youden": "detector.targets",
     "calibrate": "detector.calibrate",
+    "check": "detector.check",
     "log_diversity": "detector.diversity",
     "mean_prediction": "detector.prediction",
 }

@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Describes the bundle."""
     from detector.bundle import Bundle
-    from detector.report import promise, table
+    from detector.report import confidence, promise, table
 
     bundle = Bundle.open(options.bundle)
     calibration = bundle.calibration
@@ -34,7 +34,10 @@ def run(options: argparse.Namespace) -> int:
         print("calibration  none: images are scored, and never flagged; ledgate calibrate makes one")
         return 0
     print(f"calibration  {calibration.digest}")
-    print(f"threshold    {calibration.threshold:.6g} on {calibration.score}, as {calibration.target}")
+    print(f"threshold    {calibration.limit} on {calibration.score}, as {calibration.target}")
     print(f"measured on  {calibration.execution_path}")
+    print(f"confidence   {confidence(calibration)}")
+    if "assumed" in calibration.provenance:
+        print(f"assumed      {calibration.provenance['assumed']}")
     print(f"promise      {promise(calibration)}\n\n{table(calibration)}")
     return 0

@@ -417,6 +417,7 @@ def test_a_threshold_above_minus_infinity_flags_it(tmp_path: Path) -> None:
     images = make_images(400)
     images[::2, 0, 0, 0] = 0.0
     calibration = calibrate(bundle.path, clean=ImageSet(images=images), target=TargetFpr(0.7), device="cpu")
+    assert calibration.threshold is not None
     assert np.isfinite(calibration.threshold)
     detector = Detector.open(bundle.path, device="cpu", threads=1)
     assert detector.bundle.probes is not None

@@ -13,7 +13,8 @@ from scipy.special import softmax
 from detector.bundle import Bundle, write_bundle
 from detector.detector import Detector
 from detector.device import ExecutionPath
-from detector.errors import BundleError, DeviceError, InputError
+from detector.errors import BundleError, CalibrationError, DeviceError, InputError
+from detector.scores.log_diversity import LogDiversity
 from detector.verdicts import Verdicts
 from tests.conftest import CLASSES, MEMBERS, SHAPE, linear_weights, make_images, make_model
 
@@ -36,6 +37,7 @@ def twin(logits: NDArray[Any], bundle: Bundle) -> dict[str, Any]:
     calibration = bundle.calibration
     assert calibration is not None
     below = sum(clean <= score for clean in calibration.clean_scores)
+    assert calibration.threshold is not None
     return {
         "label": label,
         "class_name": bundle.labels[label],
@@ -107,13 +109,14 @@ def test_bytes_equal_floats_over_255(detector: Detector) -> None:
 def with_scores(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> Verdicts:
     """Verdicts on images whose score is given."""
     detector = Detector(calibrated, device="cpu", threads=1)
-    monkeypatch.setattr("detector.detector.log_diversity", lambda logits, labels: np.array(scores))
+    monkeypatch.setattr(LogDiversity, "measure", lambda self, outputs: np.array(scores))
     return detector.judge(np.zeros((len(scores), MEMBERS, CLASSES)))
 
 
 def test_flagged_strictly_below_the_threshold(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert calibrated.calibration is not None
     at = calibrated.calibration.threshold
+    assert at is not None
     below, above = float(np.nextafter(at, -np.inf)), float(np.nextafter(at, np.inf))
     verdicts = with_scores(calibrated, monkeypatch, [below, at, above, -np.inf, 0.0])
     assert verdicts.adversarial is not None
@@ -133,8 +136,14 @@ def test_p_values_are_conformal(calibrated: Bundle, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(verdicts.p_values[2 + n :], np.arange(1, n + 1) / (n + 1))
 
 
+def test_a_score_that_is_no_number_is_never_a_verdict(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CalibrationError, match="log_diversity: expected numbers, found nan"):
+        with_scores(calibrated, monkeypatch, [0.0, float("nan")])
+
+
 def test_the_flag_is_the_threshold_and_not_the_p_value(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert calibrated.calibration is not None
+    assert calibrated.calibration.threshold is not None
     verdicts = with_scores(calibrated, monkeypatch, [calibrated.calibration.threshold])
     assert verdicts.p_values is not None
     assert verdicts.adversarial is not None

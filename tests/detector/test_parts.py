@@ -5,7 +5,7 @@ import pytest
 
 from detector.errors import InputError
 from detector.imageset import ImageSet
-from detector.parts import Sources
+from detector.parts import Sources, draw, one_of_each
 from tests.conftest import SHAPE, make_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(6, *SHAPE), dtype=np.uint8)
@@ -17,7 +17,7 @@ def test_by_index_where_every_set_has_one() -> None:
     attacked = ImageSet(images=make_images(3), source_index=np.array([7, 9, 2]))
     sources = Sources([clean], [("fgsm", attacked)])
     assert sources.of(clean) == [7, 7, 1, 2, 3, 4]
-    assert sources.among(attacked, {7, 2}).tolist() == [True, False, True]
+    assert sources.of(attacked) == [7, 9, 2]
 
 
 def test_by_pixels_of_the_clean_image_otherwise() -> None:
@@ -25,12 +25,12 @@ def test_by_pixels_of_the_clean_image_otherwise() -> None:
     clean = ImageSet(images=PIXELS, source_index=np.arange(6))
     attacked = ImageSet(images=make_images(3), clean=FLOATS[[4, 4, 0]])
     sources = Sources([clean], [("fgsm", attacked)])
-    behind = {sources.of(clean)[4]}
-    assert sources.among(attacked, behind).tolist() == [True, True, False]
+    behind = sources.of(clean)
+    assert sources.of(attacked) == [behind[4], behind[4], behind[0]]
     assert len(set(sources.of(clean))) == 6
     nudged = PIXELS.copy()
     nudged[4, 0, 0, 0] ^= 1
-    assert not sources.among(ImageSet(images=nudged), behind).any()
+    assert behind[4] not in sources.of(ImageSet(images=nudged))
 
 
 @pytest.mark.parametrize("indexed", [True, False])
@@ -46,9 +46,36 @@ def test_a_set_whose_sources_cannot_be_told_is_named(indexed: bool) -> None:
 def test_the_draw_is_of_sources(fraction: float) -> None:
     clean = ImageSet(images=make_images(100), source_index=np.repeat(np.arange(20), 5))
     sources = Sources([clean], [])
-    drawn = sources.draw(clean, fraction, seed=0)
+    drawn = draw(sources.of(clean), fraction, seed=0)
     assert len(drawn) == round(fraction * 20)
-    assert sources.among(clean, drawn).sum() == 5 * len(drawn)
+    assert drawn < set(sources.of(clean))
+
+
+def test_the_draw_for_the_fit_is_another() -> None:
+    clean = ImageSet(images=make_images(100), source_index=np.arange(100))
+    sources = Sources([clean], [])
+    assert draw(sources.of(clean), 0.5, 0, "fit") != draw(sources.of(clean), 0.5, 0)
+    with pytest.raises(InputError, match="fit fraction: expected a number between 0 and 1, found 2"):
+        draw(sources.of(clean), 2.0, 0, "fit")
+
+
+def test_one_image_of_each_source_counts() -> None:
+    """Drawn at random, so that none of its places is preferred; without repeats, all of them."""
+    repeated = ImageSet(images=make_images(90), source_index=np.tile(np.arange(30), 3))
+    sources = Sources([repeated], [])
+    masks = [one_of_each(sources.of(repeated), seed) for seed in range(40)]
+    for mask in masks:
+        assert repeated.source_index is not None
+        assert sorted(repeated.source_index[mask]) == list(range(30))
+    assert np.array_equal(masks[0], one_of_each(sources.of(repeated), 0))
+    share = np.mean(masks, axis=0).reshape(3, 30).mean(axis=1)
+    assert np.abs(share - 1 / 3).max() < 0.06  # 1,200 draws, 4 standard deviations
+    assert one_of_each(sources.of(repeated.only(masks[0])), 0).all()
+
+
+def test_equal_pixels_are_one_source() -> None:
+    twice = ImageSet(images=np.concatenate([PIXELS, PIXELS[:2]]))
+    assert one_of_each(Sources([twice], []).of(twice), 0).sum() == len(PIXELS)
 
 
 def test_the_draw_depends_on_the_seed_and_the_sources_only() -> None:
@@ -56,7 +83,7 @@ def test_the_draw_depends_on_the_seed_and_the_sources_only() -> None:
     shuffled = clean.only(np.ones(100, dtype=np.bool_))
     order = np.random.default_rng(1).permutation(100)
     shuffled = ImageSet(images=clean.images[order], source_index=order)
-    draws = [Sources([one], []).draw(one, 0.5, seed) for seed in (0, 1) for one in (clean, shuffled)]
+    draws = [draw(Sources([one], []).of(one), 0.5, seed) for seed in (0, 1) for one in (clean, shuffled)]
     assert draws[0] == draws[1]
     assert draws[2] == draws[3]
     assert draws[0] != draws[2]
@@ -64,7 +91,7 @@ def test_the_draw_depends_on_the_seed_and_the_sources_only() -> None:
 
 def test_the_draw_by_pixels_repeats() -> None:
     clean = ImageSet(images=make_images(50))
-    assert Sources([clean], []).draw(clean, 0.5, 3) == Sources([clean], []).draw(clean, 0.5, 3)
+    assert draw(Sources([clean], []).of(clean), 0.5, 3) == draw(Sources([clean], []).of(clean), 0.5, 3)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +108,4 @@ def test_the_draw_by_pixels_repeats() -> None:
 def test_refused(fraction: float, seed: int, count: int, reason: str) -> None:
     clean = ImageSet(images=PIXELS[:count])
     with pytest.raises(InputError, match=reason):
-        Sources([clean], []).draw(clean, fraction, seed)
+        draw(Sources([clean], []).of(clean), fraction, seed)

@@ -15,7 +15,7 @@ from detector.device import ExecutionPath
 from detector.ensemble import Ensemble
 from detector.errors import CalibrationError, InputError
 from detector.imageset import ImageSet
-from detector.probes import COUNT, TOLERANCE, Probes
+from detector.probes import COUNT, LOGIT_TOLERANCE, TOLERANCE, Probes
 from detector.targets import Explicit
 from detector.verdicts import Verdicts
 from tests.conftest import CLASSES, MEMBERS, make_images
@@ -28,15 +28,19 @@ class FakeJudge:
 
     execution_path = ELSEWHERE
 
-    def __init__(self, scores: NDArray[np.float64] | None) -> None:
+    def __init__(self, scores: NDArray[np.float64] | None, offset: float = 0.0) -> None:
         self.scores = scores
+        self.offset = offset
 
-    def classify(self, images: Any) -> Verdicts:
+    def logits(self, images: Any) -> NDArray[np.float32]:
+        return np.full((len(images), MEMBERS, CLASSES), self.offset, dtype=np.float32)
+
+    def judge(self, logits: Any) -> Verdicts:
         if self.scores is None:
             raise InputError("logits: expected finite numbers, found nan")
-        nothing = np.zeros(len(images))
+        nothing = np.zeros(len(logits))
         return Verdicts(
-            labels=nothing.astype(np.int64), class_names=("",) * len(images), probabilities=nothing[:, None],
+            labels=nothing.astype(np.int64), class_names=("",) * len(logits), probabilities=nothing[:, None],
             log_diversity=self.scores, score=self.scores, p_values=None, adversarial=None,
         )  # fmt: skip
 
@@ -69,11 +73,23 @@ def test_the_tolerance_is_relative_above_one(calibration: Calibration, direction
 
 def test_a_flag_that_turns_is_refused_within_the_tolerance(calibration: Calibration) -> None:
     at = calibration.threshold
+    assert at is not None
     probes = probes_with(np.array([at, at + 0.5 * TOLERANCE, at - 0.5 * TOLERANCE]))
     probes.check(FakeJudge(probes.scores), calibration)
     for scores in ([at - 1e-9, *probes.scores[1:]], [at, at + 1e-9, at]):
         with pytest.raises(CalibrationError, match="1 of 3 probes moved"):
             probes.check(FakeJudge(np.array(scores)), calibration)
+
+
+def test_logits_that_move_are_refused_though_the_scores_stay(calibration: Calibration) -> None:
+    """As where log diversity is close to 0, and hardly moves."""
+    probes = probes_with(SCORES)
+    probes.check(FakeJudge(SCORES, 0.9 * LOGIT_TOLERANCE), calibration)
+    moved = FakeJudge(SCORES, 1.1 * LOGIT_TOLERANCE)
+    with pytest.raises(CalibrationError, match=r"the logits of a probe moved by 0\.00011"):
+        probes.check(moved, calibration)
+    old = calibration.probes.model_copy(update={"logit_tolerance": None})
+    probes.check(moved, calibration.model_copy(update={"probes": old}))  # of format 1
 
 
 @pytest.mark.parametrize(("recorded", "found"), [(-np.inf, -50.0), (-50.0, -np.inf), (-1.0, np.nan), (-1.0, None)])
@@ -125,7 +141,7 @@ def test_rounding_is_let_in(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch,
     Detector.open(calibrated.path, device="cpu", threads=1)
 
 
-@pytest.mark.parametrize("size", [1e-2, 1.0, np.nan])
+@pytest.mark.parametrize("size", [1e-3, 1e-2, 1.0, np.nan])
 def test_other_arithmetic_is_not(calibrated: Bundle, monkeypatch: pytest.MonkeyPatch, size: float) -> None:
     perturb(monkeypatch, 1.0 if np.isnan(size) else size)
     if np.isnan(size):
@@ -139,7 +155,7 @@ def test_the_choice_spreads_and_keeps_off_the_threshold() -> None:
     scores = -np.random.default_rng(0).exponential(size=1000)
     threshold = float(np.quantile(scores, 0.05))
     images, logits = make_images(1000), np.zeros((1000, MEMBERS, CLASSES), dtype=np.float32)
-    chosen = Probes.choose(images, logits, scores, threshold)
+    chosen = Probes.choose(images.__getitem__, logits, scores, np.full(1000, threshold))
     assert len(chosen.images) == len(chosen.logits) == len(chosen.scores) == COUNT
     assert chosen.scores[0] == scores.min()
     assert chosen.scores[-1] == scores.max()
@@ -156,7 +172,9 @@ def test_the_choice_spreads_and_keeps_off_the_threshold() -> None:
 )
 def test_few_or_none_are_left(scores: list[float], threshold: float, left: int) -> None:
     logits = np.zeros((len(scores), MEMBERS, CLASSES), dtype=np.float32)
-    chosen = Probes.choose(make_images(len(scores)), logits, np.array(scores), threshold)
+    chosen = Probes.choose(
+        make_images(len(scores)).__getitem__, logits, np.array(scores), np.full(len(scores), threshold)
+    )
     assert len(chosen.scores) == left
 
 

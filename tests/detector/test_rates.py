@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from detector.errors import InputError
-from detector.rates import Auc, Rate, curve
+from detector.rates import Auc, Rate, curve, tpr_at
 
 Floats = NDArray[np.float64]
 
@@ -137,6 +137,23 @@ def test_the_curve_runs_from_corner_to_corner(infinite: bool) -> None:
     assert np.trapezoid(tpr, fpr) == pytest.approx(Auc.of(clean, attacked).value, abs=1e-12)
     reachable = {((clean <= t).mean(), (attacked <= t).mean()) for t in [*clean, *attacked]} | {(0.0, 0.0)}
     assert set(zip(fpr, tpr, strict=True)) <= reachable
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fpr", [0.0, 0.001, 0.02, 0.05, 0.5, 1.0])
+def test_detection_at_a_rate_is_a_maximum_over_real_points(fpr: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    clean = generator.choice([-np.inf, -2.0, -1.0, 0.0, 0.5, np.inf], size=100)
+    attacked = generator.choice([-np.inf, -2.0, -1.5, -1.0, 0.0, np.inf], size=30)
+    points = [-np.inf, *np.nextafter(np.concatenate([clean, attacked]), np.inf)]
+    expected = max((attacked < t).mean() for t in points if (clean < t).mean() <= fpr)
+    # A threshold above plus infinity is none: those can be flagged by no rule, unless all are.
+    assert tpr_at(clean, attacked, fpr) == (1.0 if fpr == 1.0 else pytest.approx(expected))
+
+
+def test_detection_at_a_rate_needs_both() -> None:
+    with pytest.raises(InputError, match="TPR: expected clean and attacked inputs, found 0 and 2"):
+        tpr_at(np.zeros(0), np.zeros(2), 0.1)
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:

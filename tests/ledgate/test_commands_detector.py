@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detector.bundle import Bundle
 from detector.calibration import Calibration
@@ -184,7 +185,7 @@ def test_bundle_refuses_in_one_line(
         (["bundle", "--member", "a", "--out", "o", "--outputs", "odds"], "argument --outputs: invalid choice: 'odds'"),
         (
             ["calibrate", "b", "--clean", "c.npz"],
-            "one of the arguments --target-fpr --target-tpr --threshold is required",
+            "one of the arguments --target-fpr --target-tpr --youden --threshold is required",
         ),
         (
             ["calibrate", "b", "--clean", "c.npz", "--target-fpr", "0.1", "--threshold", "-1"],
@@ -214,29 +215,84 @@ def made(ledgate: Ledgate, files: Path) -> Path:
 def test_calibrate(ledgate: Ledgate, files: Path, made: Path) -> None:
     words = ["--clean", files / "clean.npz", "--adversarial", files / "attacked.npz", "--target-fpr", "0.2"]
     result = ledgate("calibrate", made, *words, "--report", files / "report", "--device", "cpu")
-    assert (result.status, result.err) == (0, "")
+    assert result.status == 0
     calibration = Calibration.load(made / "calibration.json")
+    assert calibration.confidence is not None
+    assert calibration.attacks[0].tpr is not None
     lines = result.out.splitlines()
     assert lines[0] == f"threshold {calibration.threshold:.6g} on log_diversity, as TargetFpr(0.2, delta=0.05)"
     assert lines[1] == (
         "At most 20 % of honest images are flagged, with 95 % confidence, as long as they are drawn like the 100 that "
         "chose the threshold."
     )
-    (row,) = [line for line in lines if line.startswith("| noise-0.25 ")]
+    assert lines[2].startswith(
+        f"confidence: temperature {calibration.confidence.temperature:.3g}, fitted on 100 images"
+    )
+    row, detection, comparison = [line for line in lines if line.startswith("| noise-0.25 ")]
     assert str(calibration.attacks[0].flagged) in row
     assert str(calibration.attacks[0].auc) in row
+    assert f"{100 * calibration.attacks[0].tpr[2]:.1f} %" in detection
+    assert [cell.strip() for cell in comparison.split("|")[2:-1]] == [
+        f"{evidence.rows[0].every.auc.value:.3f}" for evidence in calibration.comparison
+    ]
+    (recommended,) = [line for line in lines if line.startswith("recommended score: ")]
+    assert "no attack was seen in fitting" in recommended
+    # Noise on noise is no attack: nothing tells the two apart, and that is said where nobody misses it.
+    assert result.err.startswith(
+        "warning: NO ATTACK IS DETECTED better than chance by log_diversity: "
+        f"noise-0.25 (AUC {calibration.attacks[0].auc.value:.3f})"
+    )
     assert lines[-2:] == [f"report: {files / 'report' / 'report.md'}", f"next: ledgate serve {made}"]
     assert (files / "report" / "roc.png").exists()
-    assert max(map(len, lines)) < 150
+    assert max(len(line) for line in lines if line.startswith("|")) < 150
 
 
 def test_calibrate_as_json(ledgate: Ledgate, files: Path, made: Path) -> None:
     words = ["--clean", files / "clean.npz", "--adversarial", files / "attacked.npz", "--target-tpr", "0.5"]
-    document = ledgate("calibrate", made, *words, "--device", "cpu", "--json", "--seed", "3").document
+    result = ledgate("calibrate", made, *words, "--device", "cpu", "--json", "--seed", "3")
+    assert result.err.startswith("warning: NO ATTACK IS DETECTED")
+    document = json.loads(result.out)
     assert document == json.loads((made / "calibration.json").read_text())
     assert document["target"] == {"kind": "tpr", "rate": 0.5, "delta": 0.05}
     assert document["seed"] == 3
     assert [attack["name"] for attack in document["attacks"]] == ["noise-0.25"]
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        (["--target-fpr", "0.2"], {"kind": "fpr", "rate": 0.2, "delta": 0.05}),
+        (["--target-fpr", "0.2", "--delta", "0.1"], {"kind": "fpr", "rate": 0.2, "delta": 0.1}),
+        (["--target-fpr", "0.2", "--on-average"], {"kind": "mean_fpr", "rate": 0.2}),
+        (["--target-tpr", "0.5"], {"kind": "tpr", "rate": 0.5, "delta": 0.05}),
+        (["--youden"], {"kind": "youden"}),
+    ],
+)
+def test_targets(ledgate: Ledgate, files: Path, made: Path, words: list[str], target: dict[str, Any]) -> None:
+    adversarial = ["--adversarial", files / "attacked.npz"]
+    result = ledgate("calibrate", made, "--clean", files / "clean.npz", *adversarial, *words, "--json")
+    assert json.loads(result.out)["target"] == target
+
+
+def test_another_score(ledgate: Ledgate, files: Path, made: Path) -> None:
+    ImageSet(images=make_images(400, seed=3)).save(files / "many.npz")
+    words = ["--clean", files / "many.npz", "--target-fpr", "0.2", "--score", "typicality", "--fit-fraction", "0.6"]
+    result = ledgate("calibrate", made, *words, "--device", "cpu")
+    calibration = Calibration.load(made / "calibration.json")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith(f"threshold {calibration.threshold:.6g} on typicality, as TargetFpr(0.2, delta=0.05)")
+    assert "confidence: none: the clean images have no labels" in result.out
+    assert calibration.fitted is not None
+    assert calibration.fitted.n == 120
+    assert f"threshold    {calibration.threshold:.6g} on typicality" in ledgate("inspect", made).out
+
+
+def test_images_that_repeat_are_counted_once(ledgate: Ledgate, files: Path, made: Path) -> None:
+    images = make_images(200)
+    ImageSet(images=np.concatenate([images, images[:30]])).save(files / "twice.npz")
+    result = ledgate("calibrate", made, "--clean", files / "twice.npz", "--target-fpr", "0.2", "--device", "cpu")
+    assert "30 clean images did not count: of several images of one source, one does" in result.out
+    assert "like the 100 that chose the threshold" in result.out
 
 
 @pytest.mark.parametrize(
@@ -263,6 +319,11 @@ def test_a_report_file_of_its_own(ledgate: Ledgate, files: Path, made: Path) -> 
         (nothing, ["--target-fpr", "0.01"], r"TargetFpr\(0.01, .*\): expected at least 299 clean images .*, found 100"),
         (nothing, ["--target-fpr", "1.5"], r"target FPR: expected a number between 0 and 1, found 1.5"),
         (nothing, ["--target-fpr", "0.2", "--delta", "0"], r"delta: expected a number between 0 and 1, found 0"),
+        (nothing, ["--youden", "--on-average"], r"--on-average: expected --target-fpr with it, found another target"),
+        (nothing, ["--threshold=-1", "--per-class"], r"per class: expected .*, found Explicit\(-1\)"),
+        (nothing, ["--target-fpr", "0.2", "--per-class"], r"class 0 \(kind 0\): .*expected at least 24 clean images"),
+        (nothing, ["--youden"], r"Youden\(\): expected clean and attacked images, found none of one kind"),
+        (nothing, ["--target-fpr", "0.2", "--score", "typicality"], r"typicality: expected at least 100 clean images"),
         (nothing, ["--target-tpr", "0.9"], r"TargetTpr\(.*\): expected attacked images, found none"),
         (nothing, ["--threshold", "nan"], r"threshold: expected a number, found nan"),
         (nothing, ["--target-fpr", "0.2", "--report-fraction", "1"], r"report fraction: expected a number between"),
@@ -274,7 +335,7 @@ def test_a_report_file_of_its_own(ledgate: Ledgate, files: Path, made: Path) -> 
         (
             nothing,
             ["--target-fpr", "0.2", "--adversarial", "attacked.npz", "attacked.npz"],
-            r"attacked\.npz: expected one file for each attack, found another of 'noise-0.25'",
+            r"attacked\.npz: expected one file for each attack or kind, found another of 'noise-0.25'",
         ),
         (nothing, ["--target-fpr", "0.2", "--report-clean", "clean.npz"], r"report images: .*, found 200 in both"),
         (nothing, ["--target-fpr", "0.2", "--report", "clean.npz"], r"clean\.npz: expected a folder for the report"),
@@ -383,3 +444,76 @@ def test_the_calibration_records_its_files(bundle: Bundle, tmp_path: Path, capsy
     found = json.loads(capsys.readouterr().out)["provenance"]["files"]
     digest = hashlib.sha256((tmp_path / "clean.npz").read_bytes()).hexdigest()
     assert found == [{"name": "clean.npz", "sha256": digest}]
+
+
+def save_folder(folder: Path, images: Any) -> Path:
+    for number, image in enumerate(images):
+        path = folder / f"kind {number % CLASSES}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image[0] * 255).round().astype(np.uint8)).save(path)
+    return folder
+
+
+def test_calibrate_on_folders(ledgate: Ledgate, files: Path, made: Path) -> None:
+    images = make_images(200)
+    clean, dark = save_folder(files / "clean", images), save_folder(files / "dark", images / 8)
+    words = ["--clean", clean, "--adversarial", dark, "--target-fpr", "0.2", "--device", "cpu", "--json"]
+    document = ledgate("calibrate", made, *words).document
+    assert [attack["name"] for attack in document["attacks"]] == ["dark"]
+    assert document["attacks"][0]["flagged"]["n"] == 100
+    assert document["accuracy"]["n"] == 100
+    names = [file["name"] for file in document["provenance"]["files"]]
+    assert names == ["clean", "dark"]
+
+
+def test_calibrate_reports_on_images_nobody_attacked(ledgate: Ledgate, files: Path, made: Path) -> None:
+    words = ["--clean", files / "clean.npz", "--target-fpr", "0.2", "--device", "cpu"]
+    result = ledgate("calibrate", made, *words, "--shifts", "--ood", files / "attacked.npz")
+    assert (result.status, result.err) == (0, "")
+    rows = [line.split("|")[1:4] for line in result.out.splitlines() if line.startswith(("| clean, ch", "| other k"))]
+    assert [" ".join(cell.strip() for cell in row) for row in rows] == [
+        *(f"clean, changed {name} 100" for name in ("noise 0.02", "noise 0.05", "blur 1", "brightness x0.8")),
+        *(f"clean, changed {name} 100" for name in ("brightness x1.2", "JPEG 75", "JPEG 50", "rotation 10")),
+        *("clean, changed rotation 20 100", "other kind noise-0.25 200"),
+    ]
+    calibration = Calibration.load(made / "calibration.json")
+    assert len(calibration.changed) == 9
+    assert calibration.foreign[0].name == "noise-0.25"
+
+
+def score_log(path: Path, bundle: Path) -> Path:
+    """As a server writes it."""
+    head = {"time": "t", "bundle": Bundle.open(bundle, calibrated=False).digest[:16], "score_name": "log_diversity"}
+    head |= {"path": "CPUExecutionProvider float32"}
+    scores = np.random.default_rng(0).normal(-2, 1, size=200).tolist()
+    path.write_text("".join(f"{json.dumps({**head, 'score': score})}\n" for score in scores))
+    return path
+
+
+def test_calibrate_on_a_score_log_warns(ledgate: Ledgate, files: Path, made: Path) -> None:
+    words = ["--clean", score_log(files / "log.jsonl", made), "--target-fpr", "0.2", "--device", "cpu", "--json"]
+    result = ledgate("calibrate", made, *words, "--assume-clean")
+    assert result.status == 0
+    assert result.err.startswith("warning: calibrated on scores alone")
+    assert json.loads(result.out)["provenance"]["assumed"].startswith("calibrated on scores alone")
+    again = ledgate("inspect", made)
+    assert "assumed      calibrated on scores alone" in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "log.jsonl: expected images, found scores alone, .* --assume-clean takes them for it"),
+        (["--assume-clean", "--shifts"], "--shifts: expected images in --clean with it, found scores alone"),
+        (["--assume-clean", "--report", "r"], "--report: expected images in --clean with it, found scores alone"),
+        (["--assume-clean", "--adversarial", "attacked.npz"], "--adversarial: expected images in --clean with it"),
+    ],
+)
+def test_a_score_log_is_no_images(
+    ledgate: Ledgate, files: Path, made: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(files)
+    log = score_log(files / "log.jsonl", made)
+    result = ledgate("calibrate", made, "--clean", log, "--target-fpr", "0.2", "--device", "cpu", *words)
+    assert_refused(result, "calibrate", reason)
+    assert not (made / "calibration.json").exists()

@@ -1,0 +1,48 @@
+"""What is typical of an ensemble's answer to a clean image: statistics of the logits."""
+
+from typing import Final
+
+import numpy as np
+
+from detector.outputs import Outputs
+from detector.prediction import Floats
+
+STATISTICS: Final = (
+    "log of minus log diversity",
+    "log odds of the class",
+    "log of mutual information",
+    "mean margin",
+    "spread of the margin",
+    "mean energy",
+    "spread of the energy",
+    "mean energy of the rest",
+    "spread of the energy of the rest",
+    "mean entropy of the rest",
+    "spread of the entropy of the rest",
+)
+
+# Logarithms of quantities that may be 0 or infinite are kept within what float64 tells apart.
+_DIVERSITY: Final = (1e-12, 1e3)
+_LEAST_INFORMATION: Final = 1e-300
+
+
+def statistics(outputs: Outputs) -> Floats:
+    """The statistics of each image, (N, 11), finite.
+
+    Means and spreads (standard deviations) are over the members, the rest is all classes but the
+    ensemble's, and a margin is that class's logit less the largest of the rest.
+    """
+    rest = outputs.rest
+    margin = outputs.label_logits - rest.max(axis=2)
+    weights = np.exp(rest - outputs.rest_energies[:, :, None])
+    # The class left out has weight 0, and minus infinity times 0 is no number.
+    centred = np.where(weights > 0, rest - outputs.rest_energies[:, :, None], 0.0)
+    entropy = -(weights * centred).sum(axis=2)
+    columns = [
+        np.log(np.clip(-outputs.log_diversity, *_DIVERSITY)),
+        outputs.log_odds,
+        np.log(np.maximum(outputs.disagreement, _LEAST_INFORMATION)),
+    ]
+    for values in (margin, outputs.free_energies, outputs.rest_energies, entropy):
+        columns += [values.mean(axis=1), values.std(axis=1)]
+    return np.stack(columns, axis=1)

@@ -1,0 +1,56 @@
+"""How typical the ensemble's answer is of clean images of the class it names, as a score."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import CalibrationError
+from detector.outputs import Outputs, in_blocks
+from detector.prediction import Floats
+from detector.scores.mixture import Typical, fit_typical
+from detector.scores.score import Score
+from detector.scores.statistics import statistics
+
+LEAST: Final = 100  # images of a fit
+# And of a class with a density of its own. On MNIST (three ResNet-20 with ADP, 2,000 images, four attacks) densities of
+# 200 images each had AUCs of 0.993 to 0.997, and one of all classes 0.997 to 0.999.
+OWN: Final = 500
+
+
+class Typicality(Score):
+    """Log density of eleven statistics of the logits, under a mixture fitted on CLEAN images only.
+
+    A strong attack drives every one-sided score beyond that of clean images, to the side that looks
+    honest. Here both sides count: an answer that is more certain, or more diverse, than those to
+    clean images of that class is as suspicious as one that is less. No attack is seen in the fit.
+    The price: harmless changes of an image, such as noise and blur, are not typical either; and an
+    attacker who knows the density can aim at it.
+
+    Args:
+        fitted: What a fit found.
+    """
+
+    name = "typicality"
+    suspicious = "answers unlike those to clean images of the class"
+    needs_fit = True
+
+    def __init__(self, fitted: Typical | None = None) -> None:
+        self.fitted = fitted
+
+    def measure(self, outputs: Outputs) -> Floats:
+        """See `detector.scores.statistics` and `Typical.log_density`."""
+        assert self.fitted is not None, "typicality: fit it first"
+        return self.fitted.log_density(statistics(outputs), outputs.labels)
+
+    def fit(self, logits: NDArray[np.floating[Any]]) -> "Typicality":
+        """Fits the densities; classes with few images share one of all images.
+
+        Raises:
+            CalibrationError: Too few images.
+        """
+        if len(logits) < LEAST:
+            raise CalibrationError(f"typicality: expected at least {LEAST} clean images to fit, found {len(logits)}")
+        parts = [(statistics(outputs), outputs.labels) for outputs in in_blocks(logits)]
+        values, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Typicality(fit_typical(values, labels, logits.shape[2], OWN))
