@@ -20,7 +20,7 @@ SERVE_LEDGATE := $(SERVE)/.ledgate
 INSTALL := PYTHON='$(PYTHON)' docker/install
 SOURCES := $(shell find detector ledgate protos serving training -type f -not -path '*/__pycache__/*')
 
-.PHONY: help setup demo demo-train test test-slow test-gpu bench lint protos lock clean
+.PHONY: help setup demo demo-train test test-slow test-gpu peers bench lint protos lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,13 +73,16 @@ test-slow: setup ## the tests that take minutes
 test-gpu: setup ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu
 
+peers: setup ## the attack libraries that ours are compared with, in .venv-peers
+	@scripts/peers
+
 bench: setup ## what a training step costs, side by side; a few minutes, leaves step.json
 	@$(BIN)/python -m benchmarks.train_step --out step.json
 
 lint: setup ## format, style, types, Dockerfile, and whether the generated code is current
 	@echo "lint: ruff check" && $(BIN)/ruff check --quiet .
 	@echo "lint: ruff format" && $(BIN)/ruff format --quiet --check .
-	@echo "lint: mypy" && $(BIN)/mypy --no-error-summary && for script in shipped table1; do $(BIN)/mypy --no-error-summary scripts/$$script || exit 1; done
+	@echo "lint: mypy" && $(BIN)/mypy --no-error-summary && for script in reference shipped table1; do $(BIN)/mypy --no-error-summary scripts/$$script || exit 1; done
 	@echo "lint: hadolint" && $(BIN)/hadolint Dockerfile
 	@echo "lint: protos" && PYTHON=$(BIN)/python scripts/protos --check
 

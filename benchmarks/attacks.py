@@ -1,0 +1,213 @@
+"""Our attacks beside the field's libraries: what an image costs, in one process and in turns.
+
+    scripts/peers && .venv-peers/bin/python -m benchmarks.attacks --out attacks.json
+
+Every library of `benchmarks/peers` whose version of an attack does the same as ours attacks the same ensemble, images
+and labels in the same settings; that they find the same is held by tests/training/attacks/test_reference.py. Where
+an attack could stop early, none does. Goal: at least as fast as each; ten times as fast where JSMA looks at pairs.
+
+On `digits` the ensemble and images are the tests' own; on `cifar10-shape` weights and images are random, which
+changes no time, and labels are what the ensemble answers. Without the libraries ours are timed alone.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers import LIBRARIES, Broken, Counterpart, missing, opened
+from benchmarks.timing import Work, ratio, side_by_side
+from detector.files import write_bytes
+from detector.provenance import provenance
+from tests.training.attacks import reference
+from training.attacks import BIM, EAD, FGSM, MIM, PGD, Attack, CarliniWagner, JSMAPairs
+from training.attacks.objective import Objective, Targeted, Untargeted
+from training.ensemble import Ensemble, build_ensemble
+from training.execution import describe_machine, find_device, reproducible
+
+DATASETS: Final = ("digits", "cifar10-shape")
+GOALS: Final = {"jsma-pairs": 10.0}
+GOAL: Final = 1.0
+OURS: Final = "ours"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is attacked.
+
+    Attributes:
+        ensemble: (N, C, H, W) to (N, K, L) logits.
+        images: (N, C, H, W) float32.
+        labels: (N,) int64, the ensemble's answers.
+        classes: L.
+    """
+
+    ensemble: Ensemble
+    images: Tensor
+    labels: Tensor
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def first(self, count: int) -> "Subject":
+        """With fewer images."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+
+def subject(options: argparse.Namespace, device: torch.device) -> Subject:
+    """The ensemble and images that the command line asks for."""
+    if options.dataset == "digits" and options.arch == "cnn":
+        images, labels = reference.reference_images(options.images)
+        ensemble = reference.reference_ensemble().to(device)
+        return Subject(ensemble=ensemble, images=images.to(device), labels=labels.to(device), classes=reference.CLASSES)
+    shape = (3, 32, 32) if options.dataset == "cifar10-shape" else reference.SHAPE
+    blank = torch.zeros(shape[0], 1, 1)
+    ensemble = build_ensemble(
+        options.arch, members=3, image_shape=shape, classes=10, mean=blank, std=blank + 1, seed=options.seed
+    )
+    ensemble.to(device).eval().requires_grad_(requires_grad=False)
+    images = torch.rand(options.images, *shape, generator=torch.Generator().manual_seed(options.seed)).to(device)
+    with torch.inference_mode():
+        answers = ensemble(images).softmax(dim=2).mean(dim=1).argmax(dim=1)
+    return Subject(ensemble=ensemble, images=images, labels=answers.clone(), classes=10)
+
+
+def attacks(options: argparse.Namespace) -> list[Attack]:
+    """In the paper's settings, but for shorter descents, and for JSMA in pairs, which the paper has not."""
+    digits, steps = options.dataset == "digits", options.steps
+    eps = 0.1 if digits else 0.01
+    return [
+        FGSM(eps=eps),
+        BIM(eps=eps),
+        PGD(eps=eps),
+        MIM(eps=eps),
+        CarliniWagner(c=1.0 if digits else 0.01, confidence=0.0, steps=steps, abort_early=False),
+        EAD(c=5.0 if digits else 1.0, confidence=0.0, steps=steps, abort_early=False),
+        JSMAPairs(theta=1.0, gamma=0.2 if digits else 0.005),
+    ]
+
+
+def cell(settings: Attack, on: Subject, libraries: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """One attack, ours and theirs: seconds an image, and how many times as fast ours is."""
+    targeted = isinstance(settings, JSMAPairs)
+    on = on.first(options.jsma_images if targeted else options.images)
+    rows, device = np.arange(len(on.images)), on.images.device
+    objective: Objective = Targeted((on.labels + 1) % on.classes) if targeted else Untargeted(on.labels)
+    works: dict[str, Work] = {OURS: lambda: settings.perturb(on.ensemble, on.images, objective, rows)}
+    left_out = {}
+    for name in libraries:
+        library = opened(name)(on.ensemble, shape=on.shape, classes=on.classes, device=device, targeted=targeted)
+        match library.counterpart(settings):
+            case Counterpart(run=run):
+                works[name] = lambda run=run: run(on.images, objective.labels)  # type: ignore[misc]
+            case Broken(why=why):
+                left_out[name] = why
+    times = side_by_side(works, repeats=options.repeats, calls=1, device=device)
+    return {
+        "settings": settings.describe(),
+        "images": len(rows),
+        "ms_per_image": {name: 1e3 * median(each.judged(device)) / len(rows) for name, each in times.items()},
+        "times_as_fast": {name: ratio(times, name, OURS, device) for name in works if name != OURS},
+        "goal": GOALS.get(settings.method, GOAL),
+        "left_out": left_out,
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs every cell; returns what the JSON has."""
+    device, absent = find_device(options.device), missing()
+    libraries = [name for name in LIBRARIES if name not in absent]
+    with reproducible(options.threads, device):
+        on = subject(options, device)
+        chosen = [each for each in attacks(options) if not options.attacks or each.method in options.attacks]
+        cells = {each.name: cell(each, on, libraries, options) for each in chosen}
+        machine = describe_machine(device, 1)
+    return {
+        "machine": machine,
+        "judged_by": "CPU time" if device.type == "cpu" else "wall clock",
+        "settings": {name: getattr(options, name) for name in
+                     ("dataset", "arch", "images", "jsma_images", "steps", "threads", "repeats", "seed")},
+        "cells": cells,
+        "not_installed": absent,
+        "provenance": provenance("torch", *LIBRARIES),
+    }  # fmt: skip
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures, for people; Markdown."""
+    settings = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+    lines = [f"{found['machine']}; {settings}; ms by {found['judged_by']}, medians over the rounds", "",
+             "| attack | library | ours, ms an image | theirs | times as fast | goal | |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, each in found["cells"].items():
+        ours = each["ms_per_image"][OURS]
+        for library, times in each["times_as_fast"].items():
+            mark = "" if times >= each["goal"] else "missed"
+            lines.append(f"| {name} | {library} | {ours:.3f} | {each['ms_per_image'][library]:.3f} "
+                         f"| {times:.2f} | {each['goal']:g} | {mark} |")  # fmt: skip
+        if not each["times_as_fast"]:
+            lines.append(f"| {name} | none | {ours:.3f} | | | {each['goal']:g} | |")
+    lines += [f"\n{name}: {library} left out, since it {why}" for name, each in found["cells"].items()
+              for library, why in each["left_out"].items()]  # fmt: skip
+    if found["not_installed"]:
+        lines.append(f"\nnot installed: {', '.join(found['not_installed'])}; scripts/peers installs them, and "
+                     "'.venv-peers/bin/python -m benchmarks.attacks' compares")  # fmt: skip
+    return "\n".join(lines)
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto (default)")
+    add("--dataset", choices=DATASETS, default="digits", help="(default: digits)")
+    add("--arch", help="of the three members (default: cnn on digits, else resnet20)")
+    add("--attacks", nargs="+", metavar="METHOD", help="only these, such as cw or jsma-pairs (default: all)")
+    add("--images", type=int, metavar="N", help="in a batch, at most 100 of digits (default: 100, else 16)")
+    add("--jsma-images", type=int, metavar="N", help="for JSMA, which others do one by one (default: 50, else 2)")
+    add("--steps", type=int, metavar="N", help="of C&W and EAD (default: 100, else 30)")
+    add("--repeats", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    add("--quick", action="store_true", help="small, to see that it runs; the figures mean nothing")
+    add("--seed", type=int, default=0, help="of random images and weights (default: 0)")
+    add("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    options = parser.parse_args(words)
+    digits = options.dataset == "digits"
+    usual = {"arch": "cnn" if digits else "resnet20", "images": 100 if digits else 16,
+             "jsma_images": 50 if digits else 2, "steps": 100 if digits else 30}  # fmt: skip
+    if options.quick:
+        usual |= {"images": 4, "jsma_images": 2, "steps": 3}
+        options.repeats = 2
+    for name, value in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def main() -> int:
+    """Measures, prints, writes."""
+    options = parse()
+    found = measure(options)
+    if options.out is not None:
+        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
