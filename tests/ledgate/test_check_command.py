@@ -159,7 +159,10 @@ def test_scores_are_saved_for_the_next_time(
         (["--clean", "good.csv", "--shifts"], "shifts: expected images to change, found scores alone"),
         (["--clean", "good.csv", "--delta=2"], "delta: expected a number between 0 and 1, found 2.0"),
         (["--clean", "small.npz"], "small.npz: expected shape (N, 1, 8, 8), found (3, 1, 4, 4)"),
-        (["--clean", "good.csv", "--ood", "dark.npz", "dark.npz"], "expected one file for each attack or kind, found another of"),
+        (
+            ["--clean", "good.csv", "--ood", "dark.npz", "dark.npz"],
+            "expected one file for each attack or kind, found another of",
+        ),
         (["--clean", "nothing"], "nothing: expected PNG or JPEG files, found none"),
     ],
 )
