@@ -77,9 +77,9 @@ def test_torch_is_an_extra_and_never_a_dependency(metadata: email.message.Messag
             base.add(requirement.name)
         elif 'extra == "train"' in str(requirement.marker):
             train.add(requirement.name)
-    assert train == {"onnxscript", "torch", "torchvision"}
+    assert train == {"onnxscript", "pyautoattack", "torch", "torchvision"}
     assert {"grpcio", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"} <= base
-    assert not base & {"torch", "torchvision", "onnxscript"}
+    assert not base & {"torch", "torchvision", "onnxscript", "pyautoattack"}
 
 
 @pytest.mark.parametrize(
