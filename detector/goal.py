@@ -2,9 +2,9 @@
 
 They start from the log of the averaged prediction. For a single member it differs from the logits by a constant, so
 that the untargeted loss is the margin of logits that the field's attacks bring down; of an ensemble there are no
-logits to see, and log F takes their place. The plain probabilities would not do: where every member is certain,
-F_y rounds to 1 and its change is lost, while the logs of the others still tell one candidate from another, down to
-the smallest number of float64.
+logits to see, and log F takes their place. Where members are certain, plain probabilities lose what matters: F_y
+rounds to 1 from a margin of about 37 on, and one candidate looks like another, while the logs of the others tell
+them apart down to the smallest number of float64, a margin of 744. Where they are not, either finds as much.
 """
 
 from abc import ABC, abstractmethod

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from detector.errors import InputError
+from ledgate.connection import CONNECTION, connect
 from ledgate.oracles import Kind, opened
 from ledgate.settings import OPTIONS, SQUARE, flag, settings
 
@@ -50,14 +51,14 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
     by_asking, served = options.attack == SQUARE, kind is Kind.SERVER
     here = not served or options.substitute is not None
     for names, fits, expected, found in (
-        (("model", "timeout_s"), served, Kind.SERVER, kind),
+        (("model", "timeout_s", *CONNECTION), served, Kind.SERVER, kind),
         (("device", "threads"), here, f"{Kind.RUN} or {Kind.BUNDLE}", kind),
         (("budget",), by_asking, f"--attack {SQUARE}", options.attack),
         (("loss", "member", "substitute", "aware_of"), not by_asking, "an attack that follows gradients", SQUARE),
         (("dataset", "data_root"), options.clean is None, "--split", "--clean"),
     ):
         for name in names:
-            if getattr(options, name) is not None and not fits:
+            if _given(options, name) and not fits:
                 raise InputError(f"{flag(name)}: expected with {expected} only, found with {found}")
     if options.loss == "paper" and options.target is not None:
         raise InputError("--target: expected with --loss label only, found with paper, which has no target")
@@ -66,6 +67,11 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
             f"--attack {options.attack}: expected {Kind.RUN}, whose gradients it follows, found {kind}; --attack "
             f"{SQUARE} needs none, and --substitute RUN attacks a run of yours and measures what that does to {kind}"
         )
+
+
+def _given(options: argparse.Namespace, name: str) -> bool:
+    """Whether an option stands on the command line; 0 does."""
+    return getattr(options, name) is not None and getattr(options, name) is not False
 
 
 def _run(options: argparse.Namespace, kind: Kind) -> Any:
@@ -85,6 +91,7 @@ def _opened(options: argparse.Namespace) -> Any:
         device=options.device or "auto",
         threads=options.threads,
         budget=options.budget,
+        connect=lambda address: connect(address, options),
         model=options.model or "",
         timeout_s=_TIMEOUT_S if options.timeout_s is None else options.timeout_s,
     )

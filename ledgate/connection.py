@@ -2,11 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from serving.client import Client
     from serving.tls import Tls
+
+
+# The names of the options, for commands to which they do not always belong.
+CONNECTION: Final = ("tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file", "token_in_plaintext")
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """What can be asked: a training run, a bundle, or a server, by the word that names it on the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +10,7 @@ from detector.errors import InputError
 
 if TYPE_CHECKING:
     from detector.oracle import Oracle
+    from serving.client import Client
 
 
 class Kind(StrEnum):
@@ -38,7 +39,14 @@ class Kind(StrEnum):
 
 @contextmanager
 def opened(
-    source: str, *, device: str, threads: int | None, budget: int | None, model: str, timeout_s: float
+    source: str,
+    *,
+    device: str,
+    threads: int | None,
+    budget: int | None,
+    connect: "Callable[[str], Client]",
+    model: str,
+    timeout_s: float,
 ) -> "Iterator[Oracle]":
     """Yields a source, to be asked as long as the context lasts.
 
@@ -47,6 +55,7 @@ def opened(
         device: Of a run or a bundle: `cpu`, `cuda`, `cuda:1`, or `auto`.
         threads: Of a run or a bundle: CPU threads; by default 1 for a run and all for a bundle.
         budget: Most queries, for all images together; None for no end of them.
+        connect: Makes a client of a server, to be closed, from its address.
         model: Of a server with several; else its default.
         timeout_s: For a server's answer to each batch of images.
 
@@ -69,13 +78,12 @@ def opened(
         yield Oracle.of_detector(Detector(bundle, device=device, threads=threads), budget=budget)
     else:
         from detector.oracle import Oracle
-        from serving.client import Client
 
-        with Client(source, timeout_s=timeout_s) as client:
-            info = client.model(model)
+        with connect(source) as client:
+            info = client.model(model, timeout_s=timeout_s)
             yield Oracle(
                 # Cut into as many calls as the server's limits ask for.
-                ask=lambda images: client.classify(images, model=model).probabilities,
+                ask=lambda images: client.classify(images, model=model, timeout_s=timeout_s).probabilities,
                 shape=info.shape,
                 classes=len(info.labels),
                 known_as={"bundle": info.bundle_digest},

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from ledgate.connection import add_connection
 from ledgate.settings import ATTACKS, OPTIONS, explained, flag
 
 # As `training.splits` and `training.datasets` have them, which need torch; a test holds the two together.
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_attack(parser)
     _add_aim(parser)
     _add_execution(parser)
+    add_connection(parser)
     add("--out", type=Path, required=True, metavar="FILE.npz", help="the file to write")
     add("--json", action="store_true", help="print the result as JSON")
 

@@ -25,11 +25,12 @@ def full() -> ImageSet:
         clean=PIXELS,
         clean_correct=np.array([True, True, False, True, False]),
         success=np.array([True, False, False, True, False]),
+        queries=np.array([3, 40, 1, 17, 40]),
         info={"attack": {"name": "pgd10-0.1", "eps": 0.1}, "dataset": "digits"},
     )
 
 
-ARRAYS = ("images", "labels", "source_index", "clean", "clean_correct", "success")
+ARRAYS = ("images", "labels", "source_index", "clean", "clean_correct", "success", "queries")
 
 
 @pytest.mark.parametrize("images", [full(), ImageSet(images=PIXELS)], ids=["all that can be known", "images alone"])
@@ -141,6 +142,9 @@ def test_a_spec_checks_the_shape() -> None:
         ({"labels": np.arange(5.0)}, r"labels: expected \(5,\) integers, found \(5,\) float64"),
         ({"source_index": np.zeros((5, 1), dtype=np.int64)}, r"source_index: expected \(5,\) integers"),
         ({"success": np.arange(5)}, r"success: expected \(5,\) booleans, found \(5,\) int64"),
+        ({"queries": np.arange(4)}, r"queries: expected \(5,\) integers, found \(4,\) int64"),
+        ({"queries": np.full(5, 2.5)}, r"queries: expected \(5,\) integers, found \(5,\) float64"),
+        ({"queries": np.array([1, 2, 0, 3, 4])}, "queries: expected at least 1 for each image, found 0"),
         ({"clean_correct": np.ones(6, dtype=bool)}, r"clean_correct: expected \(5,\) booleans, found \(6,\) bool"),
         ({"clean": FLOATS[:4]}, r"clean: expected shape \(5, 3, 4, 6\), found \(4, 3, 4, 6\)"),
         ({"clean": changed((1, 0, 0, 0), np.nan)}, r"clean\[1\]: expected values in \[0, 1\], found nan"),
@@ -230,3 +234,8 @@ def test_info_is_json(tmp_path: Path) -> None:
     full().save(tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz", allow_pickle=False) as file:
         assert json.loads(str(file["info"])) == full().info
+
+
+def test_rows_are_those_of_the_data_set_or_else_the_places() -> None:
+    assert full().rows.tolist() == [10, 11, 12, 13, 14]
+    assert ImageSet(images=PIXELS).rows.tolist() == [0, 1, 2, 3, 4]

@@ -1,6 +1,8 @@
 """`ledgate attack`, as a user meets it: on a run, on a bundle, on a server, and by someone who knows the detector."""
 
+import argparse
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,42 +18,18 @@ from detector.goal import Towards
 from detector.imageset import ImageSet
 from detector.oracle import Oracle
 from detector.square import Square
+from detector.unfinished import Unfinished
 from ledgate.cli import main
 from ledgate.commands import attack as command
+from ledgate.connection import CONNECTION, add_connection
 from ledgate.serverprocess import serving
 from ledgate.settings import ATTACKS, NEEDED, SQUARE, settings
-from tests.conftest import make_images
+from tests.ledgate.test_cli import without_torch
+from tests.ledgate.test_connection import TOKEN, served
+from tests.serving.operating import OPENSSL, self_signed
 from training.attacks import ATTACKS as BY_GRADIENT
-from training.datasets import DATASETS
+from training.datasets import DATASETS, ROOT_VARIABLE
 from training.splits import SPLITS
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
-    config = training.TrainConfig(members=3, epochs=2, seed=3)
-    return training.train(config, tmp_path_factory.mktemp("attack") / "run", progress=False)
-
-
-@pytest.fixture(scope="module")
-def exported(run: training.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run as a bundle, calibrated."""
-    from detector.calibrate import calibrate
-    from detector.targets import TargetFpr
-
-    path = tmp_path_factory.mktemp("attack") / "bundle"
-    training.export(run, path)
-    clean = training.take(training.load("digits"), "calibration")
-    calibrate(path, clean=clean, target=TargetFpr(0.1), device="cpu")
-    return path
-
-
-@pytest.fixture
-def labelled(bundle: Bundle, tmp_path: Path) -> Path:
-    """Images that the bundle answers, labelled with its answers."""
-    images = make_images(6)
-    labels = Detector.open(bundle.path, device="cpu").classify(images).labels
-    ImageSet(images=images, labels=labels).save(tmp_path / "labelled.npz")
-    return tmp_path / "labelled.npz"
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
@@ -73,6 +51,7 @@ def test_the_words_are_those_of_the_settings() -> None:
     assert set(ATTACKS) == {*BY_GRADIENT, SQUARE}
     assert set(command.SPLITS) == set(SPLITS)
     assert set(command.DATASETS) == set(DATASETS)
+    assert command.ROOT_VARIABLE == ROOT_VARIABLE
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
@@ -199,56 +178,157 @@ def test_the_lines_for_people(run: training.Run, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "out.npz.unfinished").exists()
 
 
-def test_a_killed_attack_goes_on_to_the_same_file(run: training.Run, tmp_path: Path) -> None:
-    def started(out: Path) -> "subprocess.Popen[str]":
-        words = ["--split", "validation", "--n", "24", "--attack", "pgd", "--eps", "0.1", "--steps", "60",
-                 "--batch-size", "4", "--device", "cpu", "--out", str(out)]  # fmt: skip
-        return subprocess.Popen([sys.executable, "-m", "ledgate", "attack", str(run.path), *words], text=True)
+# `ledgate`, killed once the first part of its work is kept.
+KILLED = """
+import os, signal, sys
+from detector.unfinished import Unfinished
 
+save = Unfinished.save
+
+def save_and_die(self, part, **arrays):
+    save(self, part, **arrays)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Unfinished.save = save_and_die
+from ledgate.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("method", ["pgd", "square"])
+def test_a_killed_attack_goes_on_to_the_same_file(
+    method: str, run: training.Run, bundle: Bundle, labelled: Path, tmp_path: Path
+) -> None:
+    source, images = (
+        (run.path, ["--split=validation", "--n=6"]) if method == "pgd" else (bundle.path, ["--clean", labelled])
+    )
+    words = [source, *images, "--attack", method, "--eps=0.1", "--batch-size=2", "--device=cpu", "--threads=1", "--out"]
+    words = ["attack", *map(str, words)]
     whole, killed = tmp_path / "whole.npz", tmp_path / "killed.npz"
-    assert started(whole).wait(120) == 0
-    kept = tmp_path / "killed.npz.unfinished"
-    with started(killed) as process:
-        while process.poll() is None and not (kept / "000001.npz").exists():
-            pass
-        process.kill()
+    assert main([*words, str(whole)]) == 0
+    dead = subprocess.run([sys.executable, "-c", KILLED, *words, str(killed)], check=False)
+    assert dead.returncode == -signal.SIGKILL
     assert not killed.exists()
-    assert started(killed).wait(120) == 0
-    assert np.array_equal(ImageSet.load(whole).images, ImageSet.load(killed).images)
+    kept = tmp_path / "killed.npz.unfinished"
+    assert sorted(path.name for path in kept.iterdir()) == ["000000.npz", "work.json"]
+    assert main([*words, str(killed)]) == 0
+    assert killed.read_bytes() == whole.read_bytes()
     assert not kept.exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["BUNDLE", "--attack", "pgd", "--eps", "0.1"], "--attack pgd: expected a training run, whose gradients it"),
-        (["BUNDLE", "--attack", "square"], "--eps: expected with square, which has no default for it, found none"),
-        (["BUNDLE", "--attack", "square", "--eps", "2"], "eps: expected a number above 0 and at most 1"),
-        (["BUNDLE", "--attack", "square", "--eps", "0.1", "--steps", "3"], "--steps: expected for bim, cw, ead, mim"),
-        (["BUNDLE", "--attack", "square", "--eps", "0.1", "--aware-of", "c.json"], "--aware-of: expected with an att"),
-        (["nowhere", "--attack", "fgsm", "--eps", "0.1"], "nowhere: expected the folder of a run or a bundle, or HOST"),
-        (["RUN", "--attack", "fgsm", "--eps", "0.1", "--budget", "3"], "--budget: expected with --attack square only"),
-        (["RUN", "--attack", "fgsm", "--eps", "0.1", "--timeout-s", "3"], "--timeout-s: expected with a server only"),
-        (["RUN", "--attack", "bim", "--eps", "0.1", "--loss", "paper", "--target", "3"], "--target: expected with"),
-        (["RUN", "--attack", "autoattack", "--eps", "0.1", "--aware-of", "c.json"], "--aware-of: expected an attack"),
-        (["RUN", "--attack", "fgsm", "--eps", "0.1", "--aware-of", "nowhere.json"], "nowhere.json: expected a file"),
-    ],
-    ids=[
-        "gradients of a bundle", "no eps", "eps", "steps", "aware without gradients", "nothing there", "budget",
-        "timeout", "paper and target", "aware autoattack", "no calibration",
-    ],
-)  # fmt: skip
-def test_refusals_are_one_line(
-    run: training.Run,
-    bundle: Bundle,
-    labelled: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
+def test_unfinished_work_of_another_command_is_refused_and_kept(
+    bundle: Bundle, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {"BUNDLE": str(bundle.path), "RUN": str(run.path)}
-    given = [names.get(word, word) for word in words]
-    line = refusal(capsys, *given, "--clean", labelled, "--out", tmp_path / "out.npz")
-    assert line.startswith(f"ledgate attack: {message}")
-    assert not (tmp_path / "out.npz").exists()
+    words = [bundle.path, "--clean", labelled, "--attack", "square", "--batch-size", "2", "--out", tmp_path / "out.npz"]
+    save = Unfinished.save
+
+    def interrupted(kept: Unfinished, part: int, **arrays: Any) -> None:
+        save(kept, part, **arrays)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Unfinished, "save", interrupted)
+    assert main(["attack", *map(str, words), "--eps", "0.1"]) == 130
+    assert capsys.readouterr().err == "ledgate attack: interrupted\n"
+    line = refusal(capsys, *words, "--eps", "0.2")
+    assert "out.npz.unfinished: expected what the same command left unfinished, found that of another" in line
+    assert (tmp_path / "out.npz.unfinished" / "000000.npz").exists()
+
+
+def test_square_on_a_run_is_the_same_as_on_its_bundle(
+    run: training.Run, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Up to rounding, which now and then decides between two candidates."""
+    clean = training.sample(training.take(training.load("digits"), "validation"), 20)
+    clean.save(tmp_path / "clean.npz")
+    words = ["--attack", "square", "--eps", "0.2", "--queries", "100", "--device", "cpu", "--out"]
+    own = answer(capsys, run.path, "--split", "validation", "--n", "20", *words, tmp_path / "own.npz")
+    on_bundle = answer(capsys, exported, "--clean", tmp_path / "clean.npz", *words, tmp_path / "bundle.npz")
+    assert abs(own["success"] - on_bundle["success"]) <= 1 < own["success"]
+    first, second = (ImageSet.load(tmp_path / f"{name}.npz") for name in ("own", "bundle"))
+    alike = (first.images == second.images).all(axis=(1, 2, 3))
+    assert alike.mean() >= 0.9
+    assert list(own["attack"]["asked"]) == ["run"]
+
+
+def test_a_data_set_goes_to_a_bundle_too(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--split", "validation", "--n", "5", "--attack", "square", "--eps", "0.2", "--queries", "9"]
+    found = answer(capsys, exported, "--dataset", "digits", *words, "--out", tmp_path / "out.npz")
+    assert (found["images"], found["dataset"], found["split"]) == (5, "digits", "validation")
+    line = refusal(capsys, exported, *words, "--out", tmp_path / "other.npz")
+    assert "--split: expected with --dataset, since only a training run has a data set of its own" in line
+
+
+def test_a_target_is_told(bundle: Bundle, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--attack", "square", "--eps", "0.5", "--queries", "80", "--target", "3", "--out", tmp_path / "out.npz"]
+    found = answer(capsys, bundle.path, "--clean", labelled, *words)["attack"]
+    after = Detector.open(bundle.path, device="cpu").classify(ImageSet.load(tmp_path / "out.npz").images).labels
+    assert found["target"] == 3
+    assert found["found"]["target_reached"] == (after == 3).sum() > 0
+
+
+def test_the_lines_for_people_tell_of_queries_and_the_budget(
+    bundle: Bundle, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attack", bundle.path, "--clean", labelled, "--attack", "square", "--out", tmp_path / "out.npz"]
+    assert main([*map(str, words), "--eps", "0.5", "--queries", "60"]) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    found = ImageSet.load(tmp_path / "out.npz").info["attack"]["found"]["queries"]
+    assert line == (f"queries: {found['total']}; half of the successes took at most "
+                    f"{found['median_of_successes']:g}")  # fmt: skip
+    assert main([*map(str, words), "--eps", "1e-6", "--batch-size", "4", "--budget", "20"]) == 0
+    *_, queries, budget = capsys.readouterr().out.splitlines()
+    assert queries == "queries: 20"
+    assert budget == "the budget of 20 ended the attack; 2 images were never asked about, and are left out"
+
+
+def test_without_torch_a_bundle_is_attacked_and_the_rest_says_what_is_missing(
+    run: training.Run, bundle: Bundle, labelled: Path, tmp_path: Path
+) -> None:
+    words = ["attack", str(bundle.path), "--attack", "square", "--eps", "0.5", "--queries", "30", "--out", "out.npz"]
+    done = without_torch(*words, "--clean", str(labelled), "--n", "4", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["images"] == len(ImageSet.load(tmp_path / "out.npz")) == 4
+    split = without_torch(*words, "--split", "test", "--dataset", "digits", cwd=tmp_path)
+    assert split.returncode == 1
+    (line,) = split.stderr.splitlines()
+    assert line.startswith("ledgate attack: --split: expected torch")
+    assert line.endswith("pip install 'ledgate[train]', or give --clean FILE.npz, which needs none")
+    gradients = ["attack", str(run.path), "--attack", "pgd", "--eps", "0.1", "--out", "other.npz"]
+    told = without_torch(*gradients, "--clean", str(labelled), cwd=tmp_path)
+    assert told.returncode == 1
+    (line,) = told.stderr.splitlines()
+    assert line == "ledgate attack: needs torch, which is not installed; pip install 'ledgate[train]'"
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs openssl to make certificates")
+def test_a_server_that_wants_tls_and_a_token_is_attacked(
+    bundle: Bundle, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = self_signed(tmp_path, "server")
+    (tmp_path / "tokens").write_text(f"{TOKEN} alice")
+    words = [
+        "--clean",
+        labelled,
+        "--attack",
+        "square",
+        "--eps",
+        "0.5",
+        "--queries",
+        "30",
+        "--out",
+        tmp_path / "out.npz",
+    ]
+    with served(bundle, f"--tls-cert={pair.cert}", f"--tls-key={pair.key}", f"--token-file={tmp_path / 'tokens'}") as (
+        ready,
+        _,
+    ):
+        line = refusal(capsys, ready["address"], *words, f"--tls-ca={pair.cert}")
+        assert "authorization: expected 'Bearer TOKEN', found nothing" in line
+        trusted = (f"--tls-ca={pair.cert}", f"--token-file={tmp_path / 'tokens'}")
+        assert answer(capsys, ready["address"], *words, *trusted)["success"] > 0
+
+
+def test_the_options_of_a_connection_are_all_known() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_connection(parser)
+    assert set(CONNECTION) == set(vars(parser.parse_args([])))
