@@ -35,24 +35,20 @@ class CarliniWagner(MinimumAttack):
     def start(self, images: Tensor) -> Iterate:
         """At the images; w, and Adam's two moments of its gradient."""
         w = torch.logit(images, eps=_INWARDS) / 2
-        point = _image(w)
-        return Iterate(clean=images, point=point, candidate=point, memory=(w, torch.zeros_like(w), torch.zeros_like(w)))
+        moments = torch.zeros_like(w), torch.zeros_like(w)
+        return Iterate(clean=images, point=images, candidate=images, memory=(w, *moments))
 
     def step(self, now: Iterate, slope: Tensor, number: int) -> Iterate:
         """One step of Adam."""
         w, mean, square = now.memory
         slope.add_(now.change, alpha=2)
-        # dx'/dw = (1 - tanh(w)^2) / 2 = 2 x' (1 - x')
-        slope.mul_(now.point).mul_(1 - now.point).mul_(2)
+        # dx'/dw = (1 - tanh(w)^2) / 2 = 2 x' (1 - x'), which would be 0 at a clean black or white.
+        inside = now.point.clamp(_INWARDS, 1 - _INWARDS)
+        slope.mul_(inside).mul_(1 - inside).mul_(2)
         mean.lerp_(slope, 1 - _DECAY[0])
         square.mul_(_DECAY[1]).addcmul_(slope, slope, value=1 - _DECAY[1])
         corrections = [1 - decay ** (number + 1) for decay in _DECAY]
         spread = square.sqrt().div_(math.sqrt(corrections[1])).add_(_EPSILON)
         w.addcdiv_(mean, spread, value=-self.learning_rate / corrections[0])
-        point = _image(w)
+        point = torch.sigmoid(2 * w)  # (tanh(w) + 1) / 2, exact near 0 as well
         return Iterate(clean=now.clean, point=point, candidate=point, memory=now.memory)
-
-
-def _image(w: Tensor) -> Tensor:
-    """(tanh(w) + 1) / 2, exact near 0 as well."""
-    return torch.sigmoid(2 * w)

@@ -10,7 +10,7 @@ by itself, and nothing is computed any more for those that have.
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from detector.prediction import Ints
 from training.attacks.attack import Attack, Progress, check_count, check_not_negative, check_positive, silent
+from training.attacks.batches import any_batch_size
 from training.attacks.gradient import Gradient, gradient
 from training.attacks.objective import Objective
 
+# Without confidence, how far the log of the averaged probability has to be ahead: a tie is no success.
+_TIE: Final = 1e-9
 # An image stops whose lowest loss is not below this share of what it was a tenth of the steps before. The lowest, and
 # not the latest as in Carlini and Wagner's code: on its way round the boundary the loss of one image goes up and down,
 # which theirs, the sum over a batch, hides.
@@ -35,7 +38,8 @@ class Iterate:
     Attributes:
         clean: (N, C, H, W) float32, where they came from.
         point: (N, C, H, W) float32, where the next gradient is taken.
-        candidate: (N, C, H, W) float32 in [0, 1], what may be returned; mostly the point itself.
+        candidate: (N, C, H, W) float32 in [0, 1], what may be returned; the same tensor as the point where an attack
+            takes its gradients there.
         memory: What else is remembered of each image, N first.
     """
 
@@ -44,7 +48,7 @@ class Iterate:
     candidate: Tensor
     memory: tuple[Tensor, ...] = ()
 
-    @property
+    @cached_property
     def change(self) -> Tensor:
         """(N, C, H, W) float32, from the clean images to the candidates."""
         return self.candidate - self.clean
@@ -117,7 +121,7 @@ class MinimumAttack(Attack):
 
     @abstractmethod
     def start(self, images: Tensor) -> Iterate:
-        """Where a descent from clean images begins."""
+        """Where a descent begins: the point and the candidate are the clean images themselves."""
 
     @abstractmethod
     def step(self, now: Iterate, slope: Tensor, number: int) -> Iterate:
@@ -139,119 +143,98 @@ class MinimumAttack(Attack):
         progress: Progress = silent,
     ) -> Tensor:
         """One descent for each constant that is tried; see `Attack.perturb`."""
-        with torch.no_grad():
-            logits = ensemble(images)
-        there = objective.succeeded(logits) & (objective.shortfall(logits, self.confidence) == 0)
-        left = (~there).nonzero().flatten()
-        search = _Search(self, ensemble, images[left], objective.only(left))
-        constants = torch.full(left.shape, self.c, dtype=torch.float64, device=images.device)
+        nearest, sizes = images.clone(), images.new_full((len(images),), torch.inf)
+        constants = torch.full((len(images),), self.c, dtype=torch.float64, device=images.device)
         low, high = torch.zeros_like(constants), torch.full_like(constants, torch.inf)
         for attempt in range(self.binary_search_steps):
-            reached = search.descend(constants, partial(_report, progress, attempt, self.binary_search_steps))
+            descent = _Descent(self, ensemble, images, objective, constants)
+            descent.run(partial(_report, progress, attempt, self.binary_search_steps))
+            nearest = torch.where((descent.sizes < sizes)[:, None, None, None], descent.nearest, nearest)
+            sizes = torch.minimum(descent.sizes, sizes)
+            reached = descent.sizes.isfinite()
             low, high = torch.where(reached, low, constants), torch.where(reached, constants, high)
             constants = torch.where(high.isinf(), 10 * constants, (low + high) / 2)
         progress(1.0)
-        return images.index_copy(0, left, search.nearest)
+        return nearest
+
+    @property
+    def ahead(self) -> float:
+        """The confidence; without any, so little that only a tie is no success."""
+        return max(self.confidence, _TIE)
 
 
-@dataclass(kw_only=True)
-class _Left:
-    """The images of a descent that have not stopped.
-
-    Attributes:
-        rows: (N,) int64, their places in the search.
-        constants: (N,) float64, c for each.
-        objective: What is wanted of them.
-        confidence: By how much.
-        now: Where they are.
-        lowest: (N,) float64, the least loss that each has come to.
-        before: (N,) float64, what that was when it was last looked at.
-    """
-
-    rows: Tensor
-    constants: Tensor
-    objective: Objective
-    confidence: float
-    now: Iterate
-    lowest: Tensor
-    before: Tensor
-
-    def cost(self, logits: Tensor) -> Tensor:
-        """C * shortfall: (N, K, L) logits to (N,) float64, 0 where nothing falls short."""
-        return self.constants * self.objective.shortfall(logits, self.confidence)
-
-    def only(self, chosen: Tensor) -> "_Left":
-        """Some of them."""
-        return _Left(
-            rows=self.rows[chosen],
-            constants=self.constants[chosen],
-            objective=self.objective.only(chosen),
-            confidence=self.confidence,
-            now=self.now.only(chosen),
-            lowest=self.lowest[chosen],
-            before=self.before[chosen],
-        )
-
-
-class _Search:
-    """Images that do not have what is wanted yet, and the nearest candidates that do.
+class _Descent:
+    """N images on their way down, each at its constant and until it stops.
 
     Attributes:
-        nearest: (N, C, H, W) float32, of all descents so far; the clean image where none came through one.
+        nearest: (N, C, H, W) float32, the nearest candidates so far that are as wanted, the clean image for none.
+        sizes: (N,) float32, how large a change that is, infinite for none.
     """
 
-    def __init__(self, attack: MinimumAttack, ensemble: nn.Module, clean: Tensor, objective: Objective) -> None:
-        self.nearest = clean.clone()
-        self._sizes = clean.new_full((len(clean),), torch.inf)
-        self._attack, self._ensemble, self._clean, self._objective = attack, ensemble, clean, objective
+    def __init__(
+        self, attack: MinimumAttack, ensemble: nn.Module, clean: Tensor, objective: Objective, constants: Tensor
+    ) -> None:
+        self.nearest, self.sizes = clean.clone(), clean.new_full((len(clean),), torch.inf)
+        self._attack, self._ensemble = attack, ensemble
+        # Of those that have not stopped, `_rows` being their places among all. `_lowest` is the least loss that each
+        # has come to, `_before` what that was when it was last looked at.
+        self._rows = torch.arange(len(clean), device=clean.device)
+        self._objective, self._constants, self._now = objective, constants, attack.start(clean)
+        self._lowest = self._before = torch.full_like(constants, torch.inf)
 
-    def descend(self, constants: Tensor, progress: Progress) -> Tensor:
-        """One descent of each image at its constant: (N,) bool, which came through a candidate as wanted."""
+    def run(self, progress: Progress) -> None:
+        """All steps."""
         attack = self._attack
-        reached = torch.zeros_like(constants, dtype=torch.bool)
-        left = _Left(
-            rows=torch.arange(len(constants), device=constants.device),
-            constants=constants,
-            objective=self._objective,
-            confidence=attack.confidence,
-            now=attack.start(self._clean),
-            lowest=torch.full_like(constants, torch.inf),
-            before=torch.full_like(constants, torch.inf),
-        )
         for number in range(attack.steps):
-            if not len(left.rows):
-                break
-            at = gradient(self._ensemble, left.now.point, left.cost)
-            costs = self._judge(left, reached, at)
-            left.lowest = torch.minimum(left.lowest, costs + attack.distance(left.now.change))
-            falling = None
-            if attack.abort_early and number % max(1, attack.steps // 10) == 0:
-                falling, left.before = left.lowest <= _PROGRESS * left.before, left.lowest
-            left.now = attack.step(left.now, at.exact, number)
-            if falling is not None:
-                left = left.only(falling.nonzero().flatten())
+            if not len(self._rows):
+                return
+            at = gradient(self._ensemble, self._now.point, self._cost)
+            self._judge(at)
+            loss = at.values + attack.distance(self._now.point - self._now.clean)
+            self._lowest = torch.minimum(self._lowest, loss)
+            self._now = attack.step(self._now, at.exact, number)
+            if number == 0 or (attack.abort_early and number % max(1, attack.steps // 10) == 0):
+                self._drop_idle()
             progress((number + 1) / attack.steps)
-        if len(left.rows):
-            self._judge(left, reached)
-        return reached
+        if self._now.candidate is not self._now.point and len(self._rows):
+            self._look_ahead()
 
-    def _judge(self, left: _Left, reached: Tensor, at: Gradient | None = None) -> Tensor:
-        """Keeps the candidates that are as wanted and nearer than any before; their costs, (N,) float64."""
-        now, rows = left.now, left.rows
-        if at is not None and now.candidate is now.point:
-            logits, costs = at.logits, at.values
+    def _cost(self, logits: Tensor) -> Tensor:
+        """C * shortfall: (N, K, L) logits to (N,) float64, 0 where nothing falls short."""
+        return self._constants * self._objective.shortfall(logits, self._attack.ahead)
+
+    def _judge(self, at: Gradient) -> None:
+        """Keeps what is worth it, by what is known at the points where the candidates are those."""
+        if self._now.candidate is self._now.point:
+            self._keep(self._rows, self._now.candidate, self._attack.size(self._now.change), at.values == 0)
         else:
-            with torch.no_grad():
-                logits = self._ensemble(now.candidate)
-            costs = left.cost(logits)
-        # Without confidence, a tie falls short of nothing and is no success.
-        wanted = (costs == 0) & left.objective.succeeded(logits)
-        sizes = self._attack.size(now.change)
-        nearer = wanted & (sizes < self._sizes[rows])
-        reached[rows] |= wanted
-        self._sizes[rows] = torch.where(nearer, sizes, self._sizes[rows])
-        self.nearest[rows] = torch.where(nearer[:, None, None, None], now.candidate, self.nearest[rows])
-        return costs
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """The same where they are not: only for those that are nearer are the networks asked."""
+        sizes = self._attack.size(self._now.change)
+        some = (sizes < self.sizes[self._rows]).nonzero().flatten()
+        if len(some):
+            candidates = self._now.candidate[some]
+            with torch.no_grad(), any_batch_size():
+                logits = self._ensemble(candidates)
+            wanted = self._objective.only(some).shortfall(logits, self._attack.ahead) == 0
+            self._keep(self._rows[some], candidates, sizes[some], wanted)
+
+    def _keep(self, rows: Tensor, candidates: Tensor, sizes: Tensor, wanted: Tensor) -> None:
+        """Keeps those that are wanted and nearer than any before."""
+        nearer = wanted & (sizes < self.sizes[rows])
+        self.sizes[rows] = torch.where(nearer, sizes, self.sizes[rows])
+        self.nearest[rows] = torch.where(nearer[:, None, None, None], candidates, self.nearest[rows])
+
+    def _drop_idle(self) -> None:
+        """Stops the images that need no change, and those whose loss has not fallen since this was last called."""
+        falling = self._lowest < _PROGRESS * self._before
+        on = (falling & (self.sizes[self._rows] > 0)).nonzero().flatten()
+        self._before = self._lowest
+        if len(on) < len(self._rows):
+            self._rows, self._constants, self._objective = self._rows[on], self._constants[on], self._objective.only(on)
+            self._now, self._lowest, self._before = self._now.only(on), self._lowest[on], self._before[on]
 
 
 def _report(progress: Progress, done: int, total: int, share: float) -> None:

@@ -8,8 +8,6 @@ way, leave the batch.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from detector.errors import InputError
 from detector.prediction import Ints
 from training.attacks.attack import Attack, Progress, silent
+from training.attacks.batches import any_batch_size
 from training.attacks.objective import Objective
 
 
@@ -93,22 +92,26 @@ class SaliencyAttack(Attack):
         progress: Progress = silent,
     ) -> Tensor:
         """Changes values until the image is as wanted or the budget is spent; see `Attack.perturb`."""
-        found, current = images.clone(), images.clone()
+        found, current = images.clone(), images
         left = torch.arange(len(images), device=images.device)
         wanted, chased = objective, self.chased(ensemble, images, objective)
         steps = math.floor(self.gamma * math.prod(images.shape[1:])) // self.values_a_step
-        with _any_batch_size():
-            for step in range(steps + 1):
+        with any_batch_size():
+            for step in range(steps):
                 choice = self.choose(ensemble, current, chased)
                 done = wanted.succeeded(choice.logits)
                 found[left] = torch.where(done[:, None, None, None], current, found[left])
                 following = self._changed(current, choice.places)
                 moved = (following != current).flatten(1).any(dim=1)
                 on = (~done & choice.possible & moved).nonzero().flatten()
+                current, left, wanted, chased = following[on], left[on], wanted.only(on), chased.only(on)
                 if not len(on):
                     break
-                current, left, wanted, chased = following[on], left[on], wanted.only(on), chased.only(on)
                 progress((step + 1) / (steps + 1))
+            if len(left):
+                with torch.no_grad():
+                    done = wanted.succeeded(ensemble(current))
+                found[left] = torch.where(done[:, None, None, None], current, found[left])
         progress(1.0)
         return found
 
@@ -116,14 +119,3 @@ class SaliencyAttack(Attack):
         """The images one step further."""
         flat = images.flatten(1)
         return flat.scatter(1, places, (flat.gather(1, places) + self.change).clamp(0, 1)).view_as(images)
-
-
-@contextmanager
-def _any_batch_size() -> Iterator[None]:
-    """Batches shrink here: to time CUDA's kernels for each of their sizes would take longer than it saves."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before

@@ -30,6 +30,13 @@ def some_images(count: int = 6) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images), torch.from_numpy(rng.integers(5, size=count))
 
 
+def answered(count: int) -> tuple[Linear, Tensor, Tensor]:
+    """Three members, images, and what the members say of them."""
+    ensemble, (images, _) = linear(), some_images(count)
+    with torch.no_grad():
+        return ensemble, images, ensemble(images).softmax(dim=2).mean(dim=1).argmax(dim=1)
+
+
 def perturbed(
     ensemble: nn.Module, images: Tensor, labels: Tensor, attack: Attack, objective: type[Objective] = Untargeted
 ) -> Tensor:

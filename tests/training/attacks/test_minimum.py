@@ -10,7 +10,7 @@ from torch import Tensor
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
 from detector.prediction import mean_prediction
-from tests.training.attacks.models import Linear, perturbed
+from tests.training.attacks.models import Linear, answered, perturbed
 from training import Run, sample
 from training.attacks import EAD, CarliniWagner, DecisionRule, Targeted, Untargeted
 from training.attacks.minimum import MinimumAttack
@@ -184,7 +184,33 @@ def test_images_that_stop_early_cost_nothing_more() -> None:
         settings(CarliniWagner, learning_rate=1e-12, binary_search_steps=1, abort_early=False),
     )  # fmt: skip
     assert stopped < 50
-    assert len(passes) - stopped > 300
+    assert len(passes) - stopped >= 300
+
+
+@pytest.mark.parametrize(("kind", "enough"), [(CarliniWagner, 2.0), (EAD, 20.0)])
+def test_a_search_takes_ten_times_as_much_until_something_is_found(kind: type[MinimumAttack], enough: float) -> None:
+    ensemble, images, labels = answered(12)
+    searched, before, at_last = (
+        perturbed(
+            ensemble, images, labels, settings(kind, c=c, binary_search_steps=count, steps=30, learning_rate=0.03)
+        )
+        for c, count in ((enough / 1000, 4), (enough / 10, 1), (enough, 1))
+    )
+    only_then = (before == images).flatten(1).all(dim=1) & (at_last != images).flatten(1).any(dim=1)
+    assert only_then.any()
+    assert torch.allclose(searched[only_then], at_last[only_then], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_images_that_need_no_change_cost_one_pass(kind: type[MinimumAttack]) -> None:
+    ensemble, images, labels = answered(12)
+    labels[:5] = (labels[:5] + 1) % 5
+    seen: list[int] = []
+    ensemble.register_forward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
+    found = perturbed(ensemble, images, labels, settings(kind, binary_search_steps=1, steps=8, abort_early=False))
+    assert seen[0] == 12
+    assert max(seen[1:]) == 7
+    assert torch.equal(found[:5], images[:5])
 
 
 def test_names_say_what_is_not_the_papers() -> None:
