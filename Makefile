@@ -20,7 +20,7 @@ SERVE_LEDGATE := $(SERVE)/.ledgate
 INSTALL := PYTHON='$(PYTHON)' docker/install
 SOURCES := $(shell find detector ledgate protos serving training -type f -not -path '*/__pycache__/*')
 
-.PHONY: help setup demo demo-train test test-slow test-gpu peers bench lint protos lock clean
+.PHONY: help setup demo demo-train test test-slow test-gpu clients peers bench lint protos lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test-slow: setup ## the tests that take minutes
 
 test-gpu: setup ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu
+
+clients: setup ## clients of Triton and KServe, in .venv-clients, for the tests that try them
+	@PYTHON=$(BIN)/python scripts/clients
 
 peers: setup ## the attack libraries that ours are compared with, in .venv-peers
 	@scripts/peers

@@ -184,7 +184,7 @@ def _entry(run: Run, ticket: Ticket, index: int, row: int, now_s: float) -> Call
         bundle_digest=bundle.digest,
         calibration_digest="" if bundle.calibration is None else bundle.calibration.digest,
         request_id=ticket.request_id,
-        image_index=index,
+        image_index=ticket.start + index,
         label=verdicts.class_names[row],
         probability=float(verdicts.probabilities[row, label]),
         score=float(verdicts.score[row]),

@@ -27,12 +27,17 @@ from serving.watching import Run, Watcher, rows, tell
 
 log = logging.getLogger(__name__)
 
+
+class Replaced(Unavailable):
+    """Another version of the model has taken its place; no caller meets this."""
+
+
 # A thread that is stuck inside a run cannot be ended; so long is waited for it.
 _JOIN_S = 1.0
 
 
 class Batcher:
-    """A queue and the thread that empties it, from its making until `close`.
+    """A queue and the thread that empties it, from its making until `close`, or until it has finished.
 
     Args:
         detector: The model.
@@ -52,7 +57,6 @@ class Batcher:
         self._detector = detector
         self._watchers = watchers
         self._name = detector.bundle.name
-        self._max_batch = config.max_batch
         self._clock = clock
         self._queue: RequestQueue[Ticket] = RequestQueue(
             max_batch=config.max_batch, batch_wait_s=config.batch_wait_s, max_queue=config.max_queue
@@ -60,6 +64,7 @@ class Batcher:
         self._condition = threading.Condition()
         self._running: Sequence[Ticket] = ()
         self._hurried = False
+        self._finishing = False
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"batcher of {self._name}", daemon=True)
         self._thread.start()
@@ -84,10 +89,13 @@ class Batcher:
         Raises:
             ResourceExhausted: The queue is full.
             Unavailable: The batcher is closed.
+            Replaced: It only finishes what it has accepted.
         """
         with self._condition:
             if self._closed:
                 raise _stopped()
+            if self._finishing:
+                raise Replaced("another version of the model has taken its place")
             self._queue.put(ticket)
             self._condition.notify()
 
@@ -103,6 +111,13 @@ class Batcher:
         """From here on no batch waits for company."""
         with self._condition:
             self._hurried = True
+            self._condition.notify()
+
+    def finish(self) -> None:
+        """Takes nothing more in; the thread ends when all that has been accepted is answered."""
+        with self._condition:
+            self._hurried = True
+            self._finishing = True
             self._condition.notify()
 
     def close(self) -> None:
@@ -127,8 +142,11 @@ class Batcher:
     def _next(self) -> tuple[list[Ticket], list[Ticket]] | None:
         """Waits for a batch, or for requests that have expired; None at the end."""
         with self._condition:
+            for ticket in self._running:
+                if ticket.settled:  # of a request that was refused in part, the rest is not run
+                    self._queue.remove(ticket.whole)
             self._running = ()
-            while not self._closed:
+            while not self._closed and (self._queue or not self._finishing):
                 now_s = self._clock()
                 batch, expired = self._queue.take(now_s, flush=self._hurried)
                 if batch or expired:
@@ -182,11 +200,9 @@ class Batcher:
             tell(self._watchers, run)
 
     def _logits(self, batch: Sequence[Ticket]) -> NDArray[np.float32]:
-        """(N, K, L) of all images of a batch; one over the size of a batch is run in pieces."""
+        """(N, K, L) of all images of a batch."""
         images = _join([ticket.images for ticket in batch])
-        starts = range(0, len(images), self._max_batch)
-        runs = [self._detector.logits(images[start : start + self._max_batch]) for start in starts]
-        logits = runs[0] if len(runs) == 1 else np.concatenate(runs)
+        logits = self._detector.logits(images)
         if logits.ndim != 3 or len(logits) != len(images):
             raise Internal(f"logits: expected ({len(images)}, K, L), found {logits.shape}")
         return logits
@@ -199,7 +215,7 @@ class Batcher:
         image, member, label = np.argwhere(bad)[0]
         log.error(
             "model %s: member %d answered with %s for class %d of image %d: %s",
-            *(self._name, member, logits[image, member, label], label, image, ticket),
+            *(self._name, member, logits[image, member, label], label, ticket.start + image, ticket.whole),
         )
         ticket.settle(Internal(INTERNAL_TEXT))
         return False

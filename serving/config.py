@@ -45,6 +45,8 @@ class ServerConfig:
         allow_members: Whether a caller may ask for the members' probabilities.
         reply: Whether scores and thresholds are told.
         grace_s: Most seconds for what has been accepted to be answered, once the server stops.
+        watch_s: Seconds between two looks whether a bundle's folder has changed; with 0 it is looked
+            at only on SIGHUP, so that what is served changes when somebody says so and not before.
 
     Raises:
         InputError: A number out of range, or members' probabilities together with flag-only.
@@ -63,13 +65,14 @@ class ServerConfig:
     allow_members: bool = False
     reply: Reply = Reply.FULL
     grace_s: float = 30.0
+    watch_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "max_queue", "max_images", "max_message_bytes", "max_pixels", "max_streams"):
             _check_range(name, getattr(self, name), 1, 2**31 - 1)
         _check_range("stream_window", self.stream_window, 1, 2**31 - 1)
         _check_range("port", self.port, 0, MAX_PORT)
-        for name in ("batch_wait_s", "grace_s"):
+        for name in ("batch_wait_s", "grace_s", "watch_s"):
             value = getattr(self, name)
             if not 0 <= value <= _MAX_WAIT_S:  # NaN fails both
                 raise InputError(f"{name}: expected 0 to {_MAX_WAIT_S:g} seconds, found {value}")

@@ -29,6 +29,11 @@ class Gate:
         """Calls that have come in and not gone."""
         return self._inside
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are let in."""
+        return self._state is _State.OPEN
+
     def open(self) -> None:
         """Lets calls in from here on."""
         with self._condition:

@@ -117,7 +117,8 @@ class Metrics(Collector):
         """Counts a batch: a watcher of `serving.watching`."""
         counts = self._counts.get(run.model) or self._count(run.model)
         for ticket in run.tickets:
-            counts.queue.observe(run.begun_s - ticket.since_s)
+            if ticket.start == 0:  # of a request in parts, the first tells how long it waited
+                counts.queue.observe(run.begun_s - ticket.since_s)
         counts.compute.observe(run.ended_s - run.begun_s)
         counts.batch.observe(len(run.verdicts))
         counts.images.inc(len(run.verdicts))

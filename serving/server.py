@@ -15,16 +15,22 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from detector.errors import ServiceError
-from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
+from protos.inference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from protos.ledgate.v1 import classifier_pb2
+from protos.ledgate.v1.classifier_pb2_grpc import add_ClassifierServicer_to_server
 from serving.config import ServerConfig, address
 from serving.detecting import Detecting
+from serving.inference.service import SERVICE as INFERENCE
+from serving.inference.service import InferenceService
 from serving.model import Model
 from serving.ports import check_free
+from serving.reception import Reception
 from serving.service import ClassifierService
 from serving.watching import Watcher
 
 SERVICE: Final = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
-_HEALTH_NAMES: Final = (health.OVERALL_HEALTH, SERVICE)
+_SERVICES: Final = (SERVICE, INFERENCE)
+_HEALTH_NAMES: Final = (health.OVERALL_HEALTH, *_SERVICES)
 # gRPC answers a burst with a bare CANCELLED from its 1,000th call on that no thread has taken up;
 # the queue of each model refuses earlier and says why.
 _MAX_PENDING: Final = 1 << 20
@@ -57,13 +63,14 @@ class Server:
     ) -> None:
         self._config = config
         self._credentials = credentials
-        self._service = ClassifierService(config, watchers)
+        self._reception = Reception(config, watchers)
         self._health = health.HealthServicer()
         self._threads = ThreadPoolExecutor(config.call_threads(models), thread_name_prefix="call")
         self._grpc = grpc.server(self._threads, interceptors=list(interceptors), options=_options(config))
-        classifier_pb2_grpc.add_ClassifierServicer_to_server(self._service, self._grpc)  # type: ignore[no-untyped-call]
+        add_ClassifierServicer_to_server(ClassifierService(config, self._reception), self._grpc)  # type: ignore[no-untyped-call]
+        add_GRPCInferenceServiceServicer_to_server(InferenceService(config, self._reception), self._grpc)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
         self._tell_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = ""
 
@@ -93,7 +100,7 @@ class Server:
     @property
     def models(self) -> tuple[Model, ...]:
         """What is served now."""
-        return self._service.models
+        return self._reception.models.current
 
     def open(self, detectors: Sequence[Detecting]) -> None:
         """Serves models, the first of them to whoever names none.
@@ -101,8 +108,18 @@ class Server:
         Raises:
             InputError: No model, or two of one name.
         """
-        self._service.open(detectors)
+        self._reception.open(detectors)
         self._tell_health(health_pb2.HealthCheckResponse.SERVING)
+
+    def replace(self, detector: Detecting) -> None:
+        """Serves a new version of the model of the detector's name.
+
+        What the old version has accepted it still answers; no call is lost, and no batch mixes the two.
+
+        Raises:
+            NotFound: There is no model of that name.
+        """
+        self._reception.models.replace(detector)
 
     def stop(self, grace_s: float | None = None) -> int:
         """Answers what has been accepted, refuses what comes, and ends.
@@ -114,8 +131,8 @@ class Server:
             How many calls were not answered in that time.
         """
         self._health.enter_graceful_shutdown()
-        left = self._service.drain(self._config.grace_s if grace_s is None else grace_s)
-        self._service.close()
+        left = self._reception.drain(self._config.grace_s if grace_s is None else grace_s)
+        self._reception.close()
         self._grpc.stop(_LAST_GRACE_S).wait()
         self._threads.shutdown(wait=False)
         return left
@@ -127,7 +144,7 @@ class Server:
         return self._grpc.add_secure_port(where, self._credentials)
 
     def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        """Sets the health of the server and of its service."""
+        """Sets the health of the server and of its services."""
         for name in _HEALTH_NAMES:
             self._health.set(name, status)
 

@@ -22,7 +22,7 @@ class Ticket:
         deadline_s: When its caller's time is up, on the same clock.
     """
 
-    __slots__ = ("_arrived", "_lock", "_outcome", "deadline_s", "images", "members", "request_id", "since_s")
+    __slots__ = ("_arrived", "_lock", "_outcome", "_parts", "deadline_s", "images", "members", "request_id", "since_s")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Ticket:
         self.deadline_s = deadline_s
         self._lock = threading.Lock()
         self._outcome: Verdicts | LedgateError | None = None
+        self._parts: list[Verdicts] = []
         # A lock that is held until the outcome is there: the cheapest thing to wait for.
         self._arrived = threading.Lock()
         self._arrived.acquire()
@@ -54,6 +55,16 @@ class Ticket:
         return len(self.images)
 
     @property
+    def start(self) -> int:
+        """Index of its first image among its caller's."""
+        return 0
+
+    @property
+    def whole(self) -> "Ticket":
+        """What its caller waits for."""
+        return self
+
+    @property
     def settled(self) -> bool:
         """Whether there is an outcome."""
         return self._outcome is not None
@@ -65,6 +76,16 @@ class Ticket:
                 return
             self._outcome = outcome
         self._arrived.release()
+
+    def part(self, start: int, stop: int) -> "Ticket":
+        """Some of its images as a ticket of its own, by which they are answered."""
+        return _Part(self, start, stop)
+
+    def gather(self, part: Verdicts) -> None:
+        """Takes the verdicts of a part. The parts come in order; the last one settles the whole."""
+        self._parts.append(part)
+        if sum(len(verdicts) for verdicts in self._parts) == self.count:
+            self.settle(Verdicts.concatenate(self._parts))
 
     def wait(self) -> Verdicts:
         """Waits for the outcome.
@@ -78,3 +99,45 @@ class Ticket:
             return outcome
         assert outcome is not None
         raise outcome
+
+
+class _Part(Ticket):
+    """Some images of a request: answered with the others, or refused with them."""
+
+    __slots__ = ("_start", "_whole")
+
+    def __init__(self, whole: Ticket, start: int, stop: int) -> None:
+        super().__init__(
+            whole.images[start:stop],
+            members=whole.members,
+            request_id=whole.request_id,
+            since_s=whole.since_s,
+            deadline_s=whole.deadline_s,
+        )
+        self._start = start
+        self._whole = whole
+
+    def __repr__(self) -> str:
+        return f"images {self._start} to {self._start + self.count - 1} of {self._whole}"
+
+    @property
+    def start(self) -> int:
+        """Index of its first image among its caller's."""
+        return self._start
+
+    @property
+    def whole(self) -> Ticket:
+        """What its caller waits for."""
+        return self._whole
+
+    @property
+    def settled(self) -> bool:
+        """Whether its caller has an outcome."""
+        return self._whole.settled
+
+    def settle(self, outcome: Verdicts | LedgateError) -> None:
+        """Hands verdicts to the whole; an error is that of the whole."""
+        if isinstance(outcome, Verdicts):
+            self._whole.gather(outcome)
+        else:
+            self._whole.settle(outcome)

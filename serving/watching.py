@@ -24,7 +24,7 @@ class Run:
     Attributes:
         model: By which name it is asked for.
         detector: What answered.
-        tickets: The requests, each with its images.
+        tickets: The requests, each with its images; of one larger than a batch a part.
         verdicts: Of all their images, in order; the scores are numbers.
         begun_s: When the batch left the queue, on the clock of `Ticket.since_s`.
         ended_s: When its verdicts were there.

@@ -1,11 +1,18 @@
-"""The wire format is a promise: no field is renumbered, retyped or reused. The code is found as `protos`."""
+"""The wire format is a promise: no field is renumbered, retyped or reused. The code is found as `protos`.
+
+That of `ledgate.v1` is ours. That of `inference` is the Open Inference Protocol's, and other clients hold it.
+"""
 
 import importlib.util
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 import ledgate
+from protos.inference import inference_pb2
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
 
 # message -> {field: (number, type)}. Lines are added here, never changed: old clients hold the old numbers.
@@ -78,6 +85,93 @@ FROZEN = {
     "Limits": {"max_images": (1, "uint32"), "max_message_bytes": (2, "uint64"), "max_pixels": (3, "uint64")},
 }
 
+PARAMETERS = {"key": (1, "string"), "value": (2, "InferParameter")}
+TENSOR = {
+    "name": (1, "string"),
+    "datatype": (2, "string"),
+    "shape": (3, "repeated int64"),
+    "parameters": (4, "repeated ParametersEntry"),
+    "contents": (5, "InferTensorContents"),
+}
+
+# The same for the package `inference`; a message within another is named after both.
+PROTOCOL = {
+    "ServerLiveRequest": {},
+    "ServerLiveResponse": {"live": (1, "bool")},
+    "ServerReadyRequest": {},
+    "ServerReadyResponse": {"ready": (1, "bool")},
+    "ModelReadyRequest": {"name": (1, "string"), "version": (2, "string")},
+    "ModelReadyResponse": {"ready": (1, "bool")},
+    "ServerMetadataRequest": {},
+    "ServerMetadataResponse": {"name": (1, "string"), "version": (2, "string"), "extensions": (3, "repeated string")},
+    "ModelMetadataRequest": {"name": (1, "string"), "version": (2, "string")},
+    "ModelMetadataResponse": {
+        "name": (1, "string"),
+        "versions": (2, "repeated string"),
+        "platform": (3, "string"),
+        "inputs": (4, "repeated TensorMetadata"),
+        "outputs": (5, "repeated TensorMetadata"),
+    },
+    "ModelMetadataResponse.TensorMetadata": {
+        "name": (1, "string"),
+        "datatype": (2, "string"),
+        "shape": (3, "repeated int64"),
+    },
+    "InferParameter": {
+        "bool_param": (1, "oneof parameter_choice bool"),
+        "int64_param": (2, "oneof parameter_choice int64"),
+        "string_param": (3, "oneof parameter_choice string"),
+        "double_param": (4, "oneof parameter_choice double"),
+        "uint64_param": (5, "oneof parameter_choice uint64"),
+    },
+    "InferTensorContents": {
+        "bool_contents": (1, "repeated bool"),
+        "int_contents": (2, "repeated int32"),
+        "int64_contents": (3, "repeated int64"),
+        "uint_contents": (4, "repeated uint32"),
+        "uint64_contents": (5, "repeated uint64"),
+        "fp32_contents": (6, "repeated float"),
+        "fp64_contents": (7, "repeated double"),
+        "bytes_contents": (8, "repeated bytes"),
+    },
+    "ModelInferRequest": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "parameters": (4, "repeated ParametersEntry"),
+        "inputs": (5, "repeated InferInputTensor"),
+        "outputs": (6, "repeated InferRequestedOutputTensor"),
+        "raw_input_contents": (7, "repeated bytes"),
+    },
+    "ModelInferRequest.InferInputTensor": TENSOR,
+    "ModelInferRequest.InferInputTensor.ParametersEntry": PARAMETERS,
+    "ModelInferRequest.InferRequestedOutputTensor": {
+        "name": (1, "string"),
+        "parameters": (2, "repeated ParametersEntry"),
+    },
+    "ModelInferRequest.InferRequestedOutputTensor.ParametersEntry": PARAMETERS,
+    "ModelInferRequest.ParametersEntry": PARAMETERS,
+    "ModelInferResponse": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "parameters": (4, "repeated ParametersEntry"),
+        "outputs": (5, "repeated InferOutputTensor"),
+        "raw_output_contents": (6, "repeated bytes"),
+    },
+    "ModelInferResponse.InferOutputTensor": TENSOR,
+    "ModelInferResponse.InferOutputTensor.ParametersEntry": PARAMETERS,
+    "ModelInferResponse.ParametersEntry": PARAMETERS,
+    "RepositoryIndexRequest": {"repository_name": (1, "string"), "ready": (2, "bool")},
+    "RepositoryIndexResponse": {"models": (1, "repeated ModelIndex")},
+    "RepositoryIndexResponse.ModelIndex": {
+        "name": (1, "string"),
+        "version": (2, "string"),
+        "state": (3, "string"),
+        "reason": (4, "string"),
+    },
+}
+
 SCALARS = {
     value: name.removeprefix("TYPE_").lower()
     for name, value in vars(FieldDescriptor).items()
@@ -95,6 +189,16 @@ def described(field: FieldDescriptor) -> tuple[int, str]:
     elif oneof:  # `optional` is a oneof of one, named with an underscore
         name = f"optional {name}" if oneof.name.startswith("_") else f"oneof {oneof.name} {name}"
     return field.number, name
+
+
+def messages(descriptors: Mapping[str, Descriptor], prefix: str = "") -> Iterator[tuple[str, Descriptor]]:
+    """All messages, those within others after them."""
+    for name, descriptor in descriptors.items():
+        yield prefix + name, descriptor
+        yield from messages(descriptor.nested_types_by_name, f"{prefix}{name}.")
+
+
+SPOKEN = dict(messages(inference_pb2.DESCRIPTOR.message_types_by_name))
 
 
 def test_every_message_is_in_the_table() -> None:
@@ -139,3 +243,54 @@ def test_a_message_survives_the_wire_byte_for_byte() -> None:
     assert request.SerializeToString(deterministic=True) == (
         b"\x0a\x01m" + b"\x12\x0b" + b"\x08\x01" + b"\x12\x03\x01\x01\x02" + b"\x1a\x02\x00\xff"
     )
+
+
+def test_every_message_of_the_protocol_is_in_its_table() -> None:
+    assert inference_pb2.DESCRIPTOR.package == "inference"
+    assert set(SPOKEN) == set(PROTOCOL)
+
+
+@pytest.mark.parametrize("message", PROTOCOL)
+def test_the_protocols_numbers_and_types_are_kept(message: str) -> None:
+    assert {field.name: described(field) for field in SPOKEN[message].fields} == PROTOCOL[message]
+
+
+def test_the_protocols_methods_are_kept() -> None:
+    service = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    names = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+    assert [method.name for method in service.methods] == [*names, "RepositoryIndex"]
+    for method in service.methods:
+        assert method.input_type.full_name == f"inference.{method.name}Request"
+        assert method.output_type.full_name == f"inference.{method.name}Response"
+        assert not method.client_streaming
+        assert not method.server_streaming
+
+
+# What Triton's own client holds, where its environment is: name, number, type and label of every field we name.
+THEIRS = """
+import sys
+from tritonclient.grpc import service_pb2
+from google.protobuf import descriptor_pb2
+file = descriptor_pb2.FileDescriptorProto()
+service_pb2.DESCRIPTOR.CopyToProto(file)
+sys.stdout.buffer.write(file.SerializeToString())
+"""
+CLIENTS = Path(__file__).resolve().parents[1] / ".venv-clients/bin/python"
+
+
+@pytest.mark.skipif(not CLIENTS.exists(), reason="expected .venv-clients, found none; scripts/clients makes it")
+def test_the_protocol_is_the_one_that_tritons_client_speaks() -> None:
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
+    def fields(found: list[DescriptorProto], prefix: str = "") -> Iterator[tuple[str, tuple[int, int, int, str]]]:
+        for message in found:
+            for field in message.field:
+                yield f"{prefix}{message.name}.{field.name}", (field.number, field.type, field.label, field.type_name)
+            yield from fields(list(message.nested_type), f"{prefix}{message.name}.")
+
+    done = subprocess.run([CLIENTS, "-c", THEIRS], capture_output=True, check=True)
+    theirs = dict(fields(list(FileDescriptorProto.FromString(done.stdout).message_type)))
+    file = FileDescriptorProto()
+    inference_pb2.DESCRIPTOR.CopyToProto(file)
+    ours = dict(fields(list(file.message_type)))
+    assert {name: theirs.get(name) for name in ours} == ours

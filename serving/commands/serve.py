@@ -1,4 +1,4 @@
-"""`ledgate serve`: bundles over gRPC, until SIGTERM or SIGINT."""
+"""`ledgate serve`: bundles over gRPC, until SIGTERM or SIGINT; SIGHUP looks for new versions of them."""
 
 import argparse
 import json
@@ -14,9 +14,11 @@ from detector.errors import ServiceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from detector.detector import Detector
     from serving.config import ServerConfig
+    from serving.detecting import Detecting
     from serving.operations import OperationsConfig
+    from serving.reload import Reloader
+    from serving.server import Server
 
 log = logging.getLogger("ledgate.serve")
 
@@ -56,6 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="flag-only keeps scores and thresholds, which guide an attacker, to the server")  # fmt: skip
     add("--grace-s", type=float, default=Default.grace_s, metavar="S",
         help="on SIGTERM, most seconds to answer what has been accepted")  # fmt: skip
+    add("--watch-s", type=float, default=Default.watch_s, metavar="S",
+        help="look every so many seconds whether a bundle's folder has changed, and serve what is in it then; "
+        "with 0 only SIGHUP does that")  # fmt: skip
     add("--log-level", choices=("debug", "info", "warning"), default="info", help="debug shows refused requests")
     add_operating(parser)
     add("--json", action="store_true", help="say that the server is ready as one JSON object")
@@ -65,11 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serves until a signal; 0 once everything accepted has been answered."""
-    from detector.detector import Detector
     from detector.shipped import shipped_bundle
     from serving.commands.operating import operations_config
     from serving.logs import LogFormat, configure_logging
+    from serving.opening import Opener
     from serving.operations import Operations
+    from serving.reload import Reloader
     from serving.server import Server
     from serving.settings import settle
 
@@ -87,12 +93,13 @@ def run(options: argparse.Namespace) -> int:
     ):
         server.start()
         operations.start(server)
-        threads = options.threads
-        detectors = [Detector.open(path, device=options.device, threads=threads) for path in bundles]
-        server.open(detectors)
-        stopping = _signals()
-        print(_ready(server.address, detectors, operations.metrics_address, as_json=options.json), flush=True)
-        log.info("%s: draining", signal.Signals(stopping.get()).name)
+        opener = Opener(device=options.device, threads=options.threads, max_batch=config.max_batch)
+        reloader = Reloader(bundles, opener, served=lambda: server.models, serve=server.replace, watch_s=config.watch_s)
+        server.open([opener.open(path) for path in bundles])
+        with reloader:
+            stopping = _signals(reloader)
+            print(_ready(server, operations.metrics_address, as_json=options.json), flush=True)
+            log.info("%s: draining", signal.Signals(stopping.get()).name)
         left = server.stop()
     if left:
         raise ServiceError(f"stop: expected all calls answered within {config.grace_s:g} s, found {left} that were not")
@@ -121,6 +128,7 @@ def _config(options: argparse.Namespace) -> "ServerConfig":
         allow_members=bool(options.allow_members),
         reply=Reply(options.reply),
         grace_s=options.grace_s,
+        watch_s=options.watch_s,
     )
 
 
@@ -133,16 +141,18 @@ def _dry_run(
     return dry_run(options, bundles, config, operating)
 
 
-def _signals() -> "SimpleQueue[int]":
-    """A queue that gets a number with every SIGTERM and SIGINT; its put may interrupt its own get."""
+def _signals(reloader: "Reloader") -> "SimpleQueue[int]":
+    """A queue that gets a number with every SIGTERM and SIGINT; its put may interrupt its own get. SIGHUP reloads."""
     arrived: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: arrived.put(received))
+    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
     return arrived
 
 
-def _ready(address: str, detectors: "Sequence[Detector]", metrics: str | None, *, as_json: bool) -> str:
+def _ready(server: "Server", metrics: str | None, *, as_json: bool) -> str:
     """The line that says that the server is ready."""
+    address, detectors = server.address, [model.detector for model in server.models]
     provider = detectors[0].execution_path.provider
     if as_json:
         ready = {"address": address, "models": [_facts(d) for d in detectors], "provider": provider}
@@ -152,7 +162,7 @@ def _ready(address: str, detectors: "Sequence[Detector]", metrics: str | None, *
     return f"serving {models} on {address}, {provider}{watched}"
 
 
-def _facts(detector: "Detector") -> dict[str, Any]:
+def _facts(detector: "Detecting") -> dict[str, Any]:
     """A model, for another program. Minus infinity, a threshold that flags nothing, is a string in JSON."""
     bundle = detector.bundle
     calibration = bundle.calibration
@@ -175,7 +185,7 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value).replace("inf", "Infinity")
 
 
-def _sentence(detector: "Detector") -> str:
+def _sentence(detector: "Detecting") -> str:
     """A model, for a person."""
     bundle = detector.bundle
     calibration = bundle.calibration

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +13,10 @@ import pytest
 from detector.detector import Detector
 from detector.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable
 from detector.verdicts import Verdicts
-from serving.batcher import Batcher
+from serving.batcher import Batcher, Replaced
 from serving.config import ServerConfig
 from serving.ticket import Ticket
-from tests.serving.conftest import GatedDetector, picture
+from tests.serving.conftest import PATIENCE_S, GatedDetector, picture
 
 Make = Callable[..., Batcher]
 
@@ -109,6 +111,88 @@ def test_a_request_larger_than_a_batch_is_run_in_pieces(gated: GatedDetector, ti
     gated.release()
     assert_same(submit(batcher, *range(10)).wait(), own(tiny, *range(10)))
     assert gated.runs == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_one_image_does_not_wait_for_all_of_a_large_request(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated, max_batch=4)
+    large = submit(batcher, *range(10))
+    gated.wait_for_run()
+    small = submit(batcher, 99)
+    gated.release()
+    assert_same(small.wait(), own(tiny, 99))
+    assert_same(large.wait(), own(tiny, *range(10)))
+    assert gated.runs == [[0, 1, 2, 3], [99, 4, 5, 6], [7, 8, 9]]
+
+
+def test_a_large_request_that_is_given_up_is_not_run_on(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated, max_batch=4)
+    large = submit(batcher, *range(100))
+    gated.wait_for_run()
+    batcher.cancel(large)
+    with pytest.raises(Cancelled):
+        large.wait()
+    small = submit(batcher, 200)
+    gated.release()
+    assert_same(small.wait(), own(tiny, 200))
+    assert gated.runs == [[0, 1, 2, 3], [200]]
+
+
+def test_a_large_request_that_expires_is_not_run_on(gated: GatedDetector, make: Make, clock: Clock) -> None:
+    batcher = make(gated, max_batch=4)
+    large = submit(batcher, *range(100), deadline_s=5.0)
+    gated.wait_for_run()
+    clock.now_s = 5.0
+    gated.release()
+    with pytest.raises(DeadlineExceeded):
+        large.wait()
+    submit(batcher, 200).wait()
+    assert gated.runs == [[0, 1, 2, 3], [200]]
+
+
+def test_a_large_request_is_refused_as_a_whole_and_not_run_on(
+    fragile: Detector, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    gated = GatedDetector(fragile)
+    batcher = make(gated, max_batch=4)
+    poison = np.stack([picture(number) for number in range(12)])
+    poison[5, 0, 7, 7] = 1.0
+    batcher.submit(bad := Ticket(poison, request_id="poison"))
+    gated.wait_for_run()
+    good = submit(batcher, 200)
+    gated.release()
+    with pytest.raises(Internal):
+        bad.wait()
+    assert_same(good.wait(), own(fragile, 200))
+    submit(batcher, 201).wait()
+    assert gated.runs == [[0, 1, 2, 3], [200, 4, 5, 6], [201]]
+    assert "class 0 of image 5: request 'poison' (12 images)" in caplog.text
+
+
+def test_who_finishes_answers_what_it_has_and_takes_no_more(gated: GatedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(gated, max_batch=4, batch_wait_s=3600.0)
+    first = submit(batcher, 0, 1, 2, 3)
+    gated.wait_for_run()
+    waiting = [submit(batcher, *range(10)), submit(batcher, 42)]
+    batcher.finish()
+    with pytest.raises(Replaced):
+        submit(batcher, 5)
+    gated.release()
+    assert_same(first.wait(), own(tiny, 0, 1, 2, 3))
+    assert_same(waiting[0].wait(), own(tiny, *range(10)))
+    assert_same(waiting[1].wait(), own(tiny, 42))
+
+
+def test_who_has_finished_lets_go_of_its_model(tiny: Detector) -> None:
+    detector = GatedDetector(tiny)
+    detector.release()
+    gone = threading.Event()
+    weakref.finalize(detector, gone.set)
+    batcher = Batcher(detector, ServerConfig())
+    del detector
+    submit(batcher, 1).wait()
+    batcher.finish()
+    del batcher
+    assert gone.wait(PATIENCE_S)
 
 
 def test_uint8_and_float32_share_a_run(gated: GatedDetector, tiny: Detector, make: Make) -> None:

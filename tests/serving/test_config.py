@@ -31,6 +31,8 @@ from serving.settings import settle
         ("batch_wait_s", math.nan),
         ("batch_wait_s", 1e12),
         ("grace_s", math.inf),
+        ("watch_s", -1.0),
+        ("watch_s", math.nan),
     ],
 )
 def test_numbers_out_of_range_are_named(field: str, value: float) -> None:

@@ -25,3 +25,32 @@ def test_the_package_alone_loads_nothing() -> None:
     code = "import sys, serving; print([m for m in ('grpc', 'numpy', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Everything that a client's process may import of ours, and what defines `inference.*` there: nobody.
+CLIENT = """
+import sys
+from google.protobuf import descriptor_pool
+import ledgate, serving, ledgate.cli, ledgate.commands.classify
+for package in (ledgate, serving):
+    for name in dir(package):
+        if name not in ("Operations", "Server"):
+            getattr(package, name)
+ledgate.Client("localhost:1").close()
+print([name for name in sys.modules if name.startswith(("protos.inference", "serving.inference"))])
+try:
+    print(descriptor_pool.Default().FindMessageTypeByName("inference.ModelInferRequest").file.name)
+except KeyError:
+    print("nobody")
+"""
+
+
+def test_a_client_leaves_the_names_of_other_servers_clients_free() -> None:
+    done = subprocess.run([sys.executable, "-c", CLIENT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "nobody"]
+
+
+def test_the_server_takes_those_names() -> None:
+    code = CLIENT.replace("import ledgate, serving,", "import ledgate, serving, serving.server,")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "protos/inference/inference.proto"

@@ -15,6 +15,16 @@ class Item:
     count: int = 1
     since_s: float = 0.0
     deadline_s: float = math.inf
+    whole: "Item | None" = None
+    start: int = 0
+
+    def part(self, start: int, stop: int) -> "Item":
+        return Item(stop - start, whole=self, start=start)
+
+
+def spans(batch: list[Item]) -> list[tuple[Item, int, int]]:
+    """Of whom a batch has which images."""
+    return [(item.whole or item, item.start, item.start + item.count) for item in batch]
 
 
 def queue(*, max_batch: int = 4, batch_wait_s: float = 0.0, max_queue: int = 100) -> RequestQueue[Item]:
@@ -37,8 +47,6 @@ def filled(counts: list[int], **config: float) -> tuple[RequestQueue[Item], list
         pytest.param([1] * 9, [[1] * 4, [1] * 4, [1]], id="more than a batch"),
         pytest.param([3, 2, 1, 1], [[3], [2, 1, 1]], id="only as a whole"),
         pytest.param([3, 2, 1], [[3], [2, 1]], id="nobody overtakes"),
-        pytest.param([9, 1, 1], [[9], [1, 1]], id="too large for a batch, first"),
-        pytest.param([1, 9, 1], [[1], [9], [1]], id="too large for a batch, between others"),
         pytest.param([4, 4], [[4], [4]], id="each a batch"),
     ],
 )
@@ -50,6 +58,48 @@ def test_batches_are_first_come_first_served(counts: list[int], batches: list[li
     assert [[item.count for item in batch] for batch in taken] == batches
     assert [item for batch in taken for item in batch] == items
     assert waiting.images == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "batches"),
+    [
+        pytest.param([9], [[(0, 4)], [(0, 4)], [(0, 1)]], id="alone"),
+        pytest.param([9, 1, 1], [[(0, 4)], [(1, 1), (2, 1), (0, 2)], [(0, 3)]], id="before others"),
+        pytest.param([1, 9, 1], [[(0, 1), (1, 3)], [(2, 1), (1, 3)], [(1, 3)]], id="between others"),
+        pytest.param([9, 3, 4], [[(0, 4)], [(1, 3)], [(2, 4)], [(0, 4)], [(0, 1)]], id="others only as a whole"),
+        pytest.param([6, 6, 1], [[(0, 4)], [(1, 4)], [(2, 1), (0, 2), (1, 1)], [(1, 1)]], id="two of them"),
+    ],
+)
+def test_what_is_larger_than_a_batch_takes_turns(counts: list[int], batches: list[list[tuple[int, int]]]) -> None:
+    waiting, items = filled(counts)
+    taken = []
+    while waiting:
+        taken.append(spans(waiting.take(0.0)[0]))
+    assert [[(items.index(item), stop - start) for item, start, stop in batch] for batch in taken] == batches
+    for item in items:  # each of its images once, in order
+        own = [span for batch in taken for span in batch if span[0] is item]
+        assert [start for _, start, _ in own] == [0, *(stop for _, _, stop in own[:-1])]
+        assert own[-1][2] == item.count
+    assert waiting.images == 0
+
+
+def test_one_image_waits_for_one_part_of_a_thousand() -> None:
+    waiting, (large,) = filled([1000], max_batch=32, max_queue=2000)
+    waiting.take(0.0)
+    waiting.put(small := Item())
+    assert spans(waiting.take(0.0)[0]) == [(small, 0, 1), (large, 32, 63)]
+
+
+def test_a_thousand_images_are_not_starved_by_single_ones() -> None:
+    """With every batch come as many new ones as half a batch holds."""
+    waiting, (large,) = filled([1000], max_batch=32, max_queue=2000)
+    batches = 0
+    while waiting.left(large):
+        for _ in range(16):
+            waiting.put(Item())
+        waiting.take(0.0)
+        batches += 1
+    assert batches <= 1000 // 16 + 1
 
 
 def test_an_empty_queue_has_no_batch_and_nothing_to_wait_for() -> None:
@@ -102,12 +152,38 @@ def test_the_bound_is_in_images() -> None:
     assert waiting.images == 5
 
 
-def test_whoever_finds_nobody_waiting_is_let_in() -> None:
+def test_one_that_is_larger_than_the_queue_leaves_the_others_their_room() -> None:
     waiting, (large,) = filled([50], max_queue=5)
+    for start in range(0, 20, 4):
+        waiting.put(small := Item(5))
+        with pytest.raises(ResourceExhausted, match=r"expected room for 1 images, found \d+ of 5 waiting"):
+            waiting.put(Item(1))
+        waiting.remove(small)
+        assert spans(waiting.take(0.0)[0]) == [(large, start, start + 4)]
+        assert waiting.images == 46 - start
+
+
+def test_of_those_larger_than_the_queue_one_is_let_in_where_there_is_room() -> None:
+    waiting, (first,) = filled([5], max_queue=5)
+    with pytest.raises(ResourceExhausted):
+        waiting.put(Item(6))
+    waiting.remove(first)
+    waiting.put(Item(4))
+    waiting.put(large := Item(6))
+    with pytest.raises(ResourceExhausted):
+        waiting.put(Item(6))
+    waiting.put(Item(1))
+    waiting.remove(large)
+    with pytest.raises(ResourceExhausted):
+        waiting.put(Item(6))
+
+
+def test_when_the_large_one_has_gone_the_bound_is_for_all() -> None:
+    waiting, (large,) = filled([50], max_queue=5)
+    assert waiting.remove(large)
+    waiting.put(Item(5))
     with pytest.raises(ResourceExhausted):
         waiting.put(Item(1))
-    assert waiting.take(0.0)[0] == [large]
-    waiting.put(Item(1))
 
 
 def test_a_caller_that_leaves_gives_up_its_place_and_its_room() -> None:
@@ -154,31 +230,46 @@ def test_clear_takes_out_all() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_against_a_list(seed: int) -> None:
-    """Random traffic against an obvious twin: a list that is scanned from the front."""
+    """Random traffic against an obvious twin: a list of (request, images left) that is read from the front."""
     rng = np.random.default_rng(seed)
-    waiting, twin = queue(max_batch=8, batch_wait_s=2.0, max_queue=30), list[Item]()
+    waiting, twin = queue(max_batch=8, batch_wait_s=2.0, max_queue=30), list[tuple[Item, int]]()
+    last: Item | None = None
     now_s = 0.0
     for _ in range(300):
         now_s += float(rng.integers(0, 3)) / 2
         action = rng.integers(0, 5)
         if action < 3:
-            item = Item(int(rng.integers(1, 12)), now_s, now_s + float(rng.integers(1, 12)))
-            if twin and sum(other.count for other in twin) + item.count > 30:
+            item = Item(int(rng.choice([1, 2, 3, 5, 8, 9, 12, 20, 40])), now_s, now_s + float(rng.integers(1, 12)))
+            others = sum(left for other, left in twin if other.count <= 30)
+            if (
+                others >= 30 or any(other.count > 30 for other, _ in twin)
+                if item.count > 30
+                else others + item.count > 30
+            ):
                 with pytest.raises(ResourceExhausted):
                     waiting.put(item)
             else:
                 waiting.put(item)
-                twin.append(item)
+                twin.append((item, item.count))
         elif action == 3 and twin:
-            item = twin.pop(int(rng.integers(len(twin))))
+            item, _ = twin.pop(int(rng.integers(len(twin))))
             assert waiting.remove(item)
         else:
-            expired = [item for item in twin if item.deadline_s <= now_s]
-            twin = [item for item in twin if item not in expired]
-            batch: list[Item] = []
-            if twin and (sum(item.count for item in twin) >= 8 or now_s >= twin[0].since_s + 2.0):
-                batch.append(twin.pop(0))
-                while twin and sum(item.count for item in batch) + twin[0].count <= 8:
-                    batch.append(twin.pop(0))
-            assert waiting.take(now_s) == (batch, expired)
-        assert (len(waiting), waiting.images) == (len(twin), sum(item.count for item in twin))
+            expired = [item for item, _ in twin if item.deadline_s <= now_s]
+            twin = [(item, left) for item, left in twin if item not in expired]
+            batch = list[tuple[Item, int, int]]()
+            due = twin and (sum(left for _, left in twin) >= 8 or now_s >= twin[0][0].since_s + 2.0)
+            if due:
+                twin = [each for each in twin if each[0] is not last] + [each for each in twin if each[0] is last]
+                last = None
+            room = 8 if due else 0
+            while twin and room and (twin[0][0].count > 8 or twin[0][0].count <= room):
+                item, left = twin.pop(0)
+                took = min(left, room)
+                batch.append((item, item.count - left, item.count - left + took))
+                room -= took
+                if left > took:
+                    twin.insert(0, (last := item, left - took))
+            found, late = waiting.take(now_s)
+            assert (spans(found), late) == (batch, expired)
+        assert (len(waiting), waiting.images) == (len(twin), sum(left for _, left in twin))

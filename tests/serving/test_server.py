@@ -26,7 +26,7 @@ Serve = Callable[..., Served]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-NAMES = ("", "ledgate.v1.Classifier")
+NAMES = ("", "ledgate.v1.Classifier", "inference.GRPCInferenceService")
 
 
 class Health:
@@ -59,7 +59,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 
 def test_before_its_models_are_ready_it_says_so(server: Server, channel: grpc.Channel, tiny: Detector) -> None:
     health, stub = Health(channel), classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
-    assert [health.check(name) for name in NAMES] == [NOT_SERVING] * 2
+    assert [health.check(name) for name in NAMES] == [NOT_SERVING] * 3
     for call in (
         lambda: stub.Classify(request(1)),
         lambda: stub.GetModel(pb.GetModelRequest()),
@@ -69,7 +69,7 @@ def test_before_its_models_are_ready_it_says_so(server: Server, channel: grpc.Ch
             call()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     server.open([tiny])
-    assert [health.check(name) for name in NAMES] == [SERVING] * 2
+    assert [health.check(name) for name in NAMES] == [SERVING] * 3
     assert_own(stub.Classify(request(1)), tiny, 1)
 
 
@@ -83,12 +83,15 @@ def test_reflection_shows_the_whole_interface(server: Server, channel: grpc.Chan
     database = ProtoReflectionDescriptorDatabase(channel)
     assert set(database.get_services()) == {
         "ledgate.v1.Classifier",
+        "inference.GRPCInferenceService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
     pool = DescriptorPool(database)
     service = pool.FindServiceByName("ledgate.v1.Classifier")
     assert [method.name for method in service.methods] == ["Classify", "ClassifyStream", "GetModel"]
+    other = pool.FindServiceByName("inference.GRPCInferenceService")
+    assert "ModelInfer" in [method.name for method in other.methods]
     # Its own types come from the server too, and those they are made of.
     taken = service.methods_by_name["Classify"].input_type
     assert taken is not None
@@ -109,7 +112,7 @@ def test_draining_answers_what_was_accepted_and_refuses_what_comes(
         stopped = pool.submit(served.server.stop, PATIENCE_S)
         assert next(states) == NOT_SERVING
         gated.wait_for_run()  # in a hurry now, nobody waits an hour for company
-        assert [Health(served.channel).check(name) for name in NAMES] == [NOT_SERVING] * 2
+        assert [Health(served.channel).check(name) for name in NAMES] == [NOT_SERVING] * 3
         with pytest.raises(grpc.RpcError, match="the server is draining") as caught:
             served.stub.Classify(request(99))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

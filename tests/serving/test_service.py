@@ -14,7 +14,6 @@ import pytest
 from detector.detector import Detector
 from protos.ledgate.v1 import classifier_pb2 as pb
 from serving.config import Reply
-from serving.gate import Gate, OnDrain
 from tests.serving.conftest import CLASSES, PATIENCE_S, GatedDetector, Served, Submissions, picture, request
 
 Serve = Callable[..., Served]
@@ -137,32 +136,6 @@ def test_a_full_queue_refuses_before_it_decodes(serve: Serve, gated: GatedDetect
 def test_a_call_larger_than_queue_and_batch_is_served(serve: Serve, tiny: Detector) -> None:
     served = serve(tiny, max_queue=3, max_batch=4)
     assert_own(served.stub.Classify(request(*range(50))), tiny, *range(50))
-
-
-def test_a_burst_is_answered_or_refused_and_never_dropped(
-    serve: Serve, tiny: Detector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While gRPC's own thread is busy, calls pile up where gRPC by default drops them from the 1,000th on."""
-    served = serve(tiny, max_queue=64)
-    busy, free = threading.Event(), threading.Event()
-    leave = Gate.leave
-
-    def leave_late(gate: Gate, on_drain: OnDrain | None = None) -> None:
-        busy.set()
-        assert free.wait(PATIENCE_S)
-        leave(gate, on_drain)
-
-    monkeypatch.setattr(Gate, "leave", leave_late)
-    served.stub.GetModel(pb.GetModelRequest())
-    assert busy.wait(PATIENCE_S)
-    calls = [served.stub.Classify.future(request(number % 256)) for number in range(2000)]
-    free.set()
-    codes = [call.code() for call in calls]
-    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert codes.count(grpc.StatusCode.OK) >= 64
-    for number, call in enumerate(calls[:256]):
-        if codes[number] is grpc.StatusCode.OK:
-            assert_own(call.result(), tiny, number)
 
 
 def test_nan_of_a_member_is_internal_for_its_caller_only(

@@ -1,0 +1,70 @@
+"""A request of the protocol as one of our own, which the model then reads and refuses like any other."""
+
+from typing import Final
+
+import numpy as np
+
+from detector.errors import InputError
+from protos.inference import inference_pb2
+from protos.ledgate.v1 import classifier_pb2
+
+INPUT: Final = "images"
+DATATYPE: Final = "FP32"
+MEMBERS: Final = "member_probabilities"
+
+_DTYPES: Final = {"UINT8": classifier_pb2.DataType.UINT8, "FP32": classifier_pb2.DataType.FLOAT32}
+# What other servers offer and this one does not; to leave it aside in silence would be another answer.
+_UNKNOWN: Final = ("classification", "shared_memory_region")
+_MAX_SHOWN: Final = 100
+
+
+def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2.ClassifyRequest:
+    """The same request for `ledgate.v1.Classifier`.
+
+    Raises:
+        InputError: Other inputs than one tensor of images, or a way to send them that we do not have.
+    """
+    if len(request.inputs) != 1:
+        raise InputError(f"inputs: expected one tensor, '{INPUT}', found {len(request.inputs)}")
+    tensor = request.inputs[0]
+    if tensor.name != INPUT:
+        raise InputError(f"inputs[0].name: expected '{INPUT}', found {shown(tensor.name)}")
+    if tensor.datatype not in _DTYPES:
+        raise InputError(f"inputs[0].datatype: expected {' or '.join(_DTYPES)}, found {shown(tensor.datatype)}")
+    refuse_parameters(tensor.parameters, "inputs[0]")
+    return classifier_pb2.ClassifyRequest(
+        model=request.model_name,
+        tensor=classifier_pb2.Tensor(dtype=_DTYPES[tensor.datatype], shape=tensor.shape, data=_data(request, tensor)),
+        request_id=request.id,
+        return_member_probabilities=any(output.name == MEMBERS for output in request.outputs),
+    )
+
+
+def refuse_parameters(parameters: object, where: str) -> None:
+    """Raises InputError for parameters that ask for what we do not have."""
+    for name in _UNKNOWN:
+        if name in parameters:  # type: ignore[operator]  # a map of protobuf's
+            raise InputError(f"{where}.parameters: expected none that asks for {name}, found one")
+
+
+def shown(text: str) -> str:
+    """A caller's text for a message, quoted and cut."""
+    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}...")
+
+
+def _data(request: inference_pb2.ModelInferRequest, tensor: inference_pb2.ModelInferRequest.InferInputTensor) -> bytes:
+    """The numbers as little-endian bytes, whichever way they were sent."""
+    typed = tensor.HasField("contents")
+    if request.raw_input_contents:
+        if len(request.raw_input_contents) != 1 or typed:
+            found = f"{len(request.raw_input_contents)}{' and inputs[0].contents' if typed else ''}"
+            raise InputError(f"raw_input_contents: expected one, and nothing else, found {found}")
+        return request.raw_input_contents[0]
+    if not typed:
+        raise InputError("inputs[0]: expected raw_input_contents or contents, found neither")
+    if tensor.datatype == "FP32":
+        return np.array(tensor.contents.fp32_contents, "<f4").tobytes()
+    numbers = np.array(tensor.contents.uint_contents, np.uint32)
+    if (numbers > np.iinfo(np.uint8).max).any():
+        raise InputError(f"inputs[0].contents.uint_contents: expected 0 to 255, found {numbers.max()}")
+    return numbers.astype(np.uint8).tobytes()
