@@ -5,9 +5,10 @@ import json
 import logging
 import math
 import signal
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
 from detector.errors import ServiceError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from serving.server import Server
 
 log = logging.getLogger("ledgate.serve")
+
+# Most seconds that a signal goes unnoticed.
+_LOOK_S: Final = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         with reloader:
             stopping = _signals(reloader)
             print(_ready(server, operations.metrics_address, as_json=options.json), flush=True)
-            log.info("%s: draining", signal.Signals(stopping.get()).name)
+            log.info("%s: draining", signal.Signals(_next(stopping)).name)
         left = server.stop()
     if left:
         raise ServiceError(f"stop: expected all calls answered within {config.grace_s:g} s, found {left} that were not")
@@ -148,6 +152,17 @@ def _signals(reloader: "Reloader") -> "SimpleQueue[int]":
         signal.signal(number, lambda received, _: arrived.put(received))
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
     return arrived
+
+
+def _next(arrived: "SimpleQueue[int]") -> int:
+    """Waits for a signal that ends the server.
+
+    Looks up now and then: Python runs a handler only between two steps of its own, so that a signal that comes just
+    before a wait begins is noticed when that wait ends.
+    """
+    while True:
+        with suppress(Empty):
+            return arrived.get(timeout=_LOOK_S)
 
 
 def _ready(server: "Server", metrics: str | None, *, as_json: bool) -> str:

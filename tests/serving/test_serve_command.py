@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -236,3 +236,21 @@ def test_two_bundles_of_one_name_are_one_line(folder: Path, tmp_path: Path, fail
 def test_members_with_flag_only_are_one_line(folder: Path, fails: Callable[..., str]) -> None:
     found = fails(folder / "tiny", "--port=0", "--allow-members", "--reply=flag-only")
     assert found.startswith("ledgate serve: allow_members: expected it off where replies are flag-only")
+
+
+def test_a_signal_that_comes_just_before_the_wait_is_noticed() -> None:
+    """Python has seen it, and runs its handler only once the wait that had begun ends by itself."""
+    from serving.commands.serve import _next
+
+    class Arriving(SimpleQueue[int]):
+        waits = 0
+
+        def get(self, block: bool = True, timeout: float | None = None) -> int:
+            self.waits += 1
+            if self.waits == 1:
+                assert timeout is not None
+                assert 0 < timeout <= 1
+                raise Empty
+            return signal.SIGTERM
+
+    assert _next(Arriving()) == signal.SIGTERM
