@@ -11,7 +11,6 @@ and EAD stops early then, or where `--steps` are fewer than 1,000, so that their
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from detector.files import write_bytes
+from benchmarks.ending import finish
 from detector.imageset import as_floats
 from detector.provenance import provenance
 from detector.sample import sample
@@ -185,10 +184,7 @@ def main() -> int:
     """Measures, prints, writes."""
     options = parse()
     found = measure(options)
-    if options.out is not None:
-        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
-    print(table(found))
-    return 0
+    return finish(found, table(found), options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ changes no time, and labels are what the ensemble answers. Without the libraries
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.ending import finish
 from benchmarks.peers import LIBRARIES, Broken, Counterpart, missing, opened
 from benchmarks.timing import Work, ratio, side_by_side
-from detector.files import write_bytes
 from detector.provenance import provenance
 from tests.training.attacks import reference
 from training.attacks import BIM, EAD, FGSM, MIM, PGD, Attack, CarliniWagner, JSMAPairs
@@ -203,10 +202,7 @@ def main() -> int:
     """Measures, prints, writes."""
     options = parse()
     found = measure(options)
-    if options.out is not None:
-        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
-    print(table(found))
-    return 0
+    return finish(found, table(found), options.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ so alike that the Gram matrix is not used, the slowest case there is. Logits are
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -20,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.ending import finish
 from detector.diversity import log_diversity
-from detector.files import write_bytes
 from detector.outputs import Outputs
 from detector.prediction import mean_prediction
 from detector.provenance import provenance
@@ -106,9 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the figures as JSON there")
     options = parser.parse_args(arguments)
     found = measure(options)
-    print(table(found))
-    if options.out is not None:
-        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
+    finish(found, table(found), options.out)
     missed = [name for name, goal in found["goals_ms"].items() if median(found["times_ms"][name]) > goal]
     if missed and not options.quick:
         print(f"missed: {', '.join(missed)}")

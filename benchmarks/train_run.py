@@ -8,7 +8,6 @@ random, as many as in CIFAR-10 and of its size: the time does not depend on what
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from detector.files import write_bytes
+from benchmarks.ending import finish
 from detector.provenance import provenance
 from training.config import PRECISIONS, TrainConfig
 from training.datasets import Dataset
@@ -110,15 +109,15 @@ def main() -> int:
     """Measures, prints, writes."""
     options = parse()
     found = measure(options)
-    if options.out is not None:
-        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
     config, seconds = found["config"], found["epochs_s"]
-    print(f"{found['machine']}, {config['members']} x {config['arch']}, batch {config['batch_size']}, "
-          f"{config['precision']}, compile {config['compile']}, seed {config['seed']}")  # fmt: skip
-    print(f"first epoch {found['first_epoch_s']:.1f} s, then a median of {median(seconds):.1f} s over {len(seconds)}")
-    print(f"a run of {config['epochs']} epochs: {found['run_minutes']:.1f} minutes "
-          f"(goal on an H200: at most {found['goal_minutes']:g})")  # fmt: skip
-    return 0
+    text = (
+        f"{found['machine']}, {config['members']} x {config['arch']}, batch {config['batch_size']}, "
+        f"{config['precision']}, compile {config['compile']}, seed {config['seed']}\n"
+        f"first epoch {found['first_epoch_s']:.1f} s, then a median of {median(seconds):.1f} s over {len(seconds)}\n"
+        f"a run of {config['epochs']} epochs: {found['run_minutes']:.1f} minutes "
+        f"(goal on an H200: at most {found['goal_minutes']:g})"
+    )
+    return finish(found, text, options.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Images are random, 32 x 32, in 8 bits: what they show does not change how long a
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -26,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.ending import finish
 from benchmarks.timing import Times, ratio, side_by_side
-from detector.files import write_bytes
 from detector.provenance import provenance
 from training.augment import AUGMENTATIONS, vary
 from training.config import TrainConfig
@@ -230,10 +229,7 @@ def main() -> int:
     """Measures, prints, writes."""
     options = parse()
     found = measure(options)
-    if options.out is not None:
-        write_bytes(options.out, json.dumps(found, indent=2).encode() + b"\n")
-    print(table(found))
-    return 0
+    return finish(found, table(found), options.out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detector.errors import InputError
 from detector.files import replacing
-from detector.prediction import Ints
+from detector.prediction import Ints, check_labels
 
 Images = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -132,6 +132,24 @@ class ImageSet:
     def rows(self) -> Ints:
         """(N,), what an image's random draws are keyed by: its row of its data set, or else its place here."""
         return np.arange(len(self)) if self.source_index is None else self.source_index
+
+    def true_labels(self, shape: tuple[int, ...], classes: int) -> Ints:
+        """The labels, (N,), once images, labels and rows fit what is to be attacked.
+
+        Args:
+            shape: (C, H, W) of its images.
+            classes: L.
+
+        Raises:
+            InputError: They do not fit, or there are no labels.
+        """
+        if self.images.shape[1:] != tuple(shape):
+            raise InputError(f"images: expected shape (N, {', '.join(map(str, shape))}), found {self.images.shape}")
+        if self.labels is None:
+            raise InputError("labels: expected the true label of each image, found none")
+        if self.source_index is not None and (self.source_index < 0).any():
+            raise InputError(f"source_index: expected rows of a data set, found {self.source_index.min()}")
+        return check_labels(self.labels, len(self), classes)
 
     def batches(self, size: int, start: int = 0) -> Iterator[Images]:
         """The images from a given one on, so many at a time."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.detector import Detector
 from detector.errors import InputError
 from detector.imageset import ImageSet
-from detector.prediction import Floats, Ints, check_labels, mean_prediction
+from detector.prediction import Floats, Ints, mean_prediction
 
 # (N, C, H, W) float32 in [0, 1] to the averaged prediction, (N, L) float64.
 Ask = Callable[[NDArray[np.float32]], Floats]
@@ -62,19 +62,8 @@ class Oracle:
         )
 
     def labels_of(self, images: ImageSet) -> Ints:
-        """The true labels of images, once they and the images fit.
-
-        Raises:
-            InputError: They do not, or there are none.
-        """
-        if images.images.shape[1:] != tuple(self.shape):
-            expected = ", ".join(map(str, self.shape))
-            raise InputError(f"images: expected shape (N, {expected}), found {images.images.shape}")
-        if images.labels is None:
-            raise InputError("labels: expected the true label of each image, found none")
-        if images.source_index is not None and (images.source_index < 0).any():
-            raise InputError(f"source_index: expected rows of a data set, found {images.source_index.min()}")
-        return check_labels(images.labels, len(images), self.classes)
+        """The true labels of images, once they and the images fit; see `ImageSet.true_labels`."""
+        return images.true_labels(self.shape, self.classes)
 
     def covers(self, queries: int) -> bool:
         """Whether the budget has room for so many more."""

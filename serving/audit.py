@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from detector.encoding import encode_image
 from detector.errors import InputError
 from detector.imageset import Images
 from serving.auditstore import MIN_BYTES, AuditStore, Entry
+from serving.closing import Closing
 from serving.ticket import Ticket
 from serving.watching import Run
 
@@ -69,7 +69,7 @@ class _Picked:
     image: Images
 
 
-class Audit:
+class Audit(Closing):
     """The trail of one server, from its making until `close`.
 
     Args:
@@ -96,14 +96,6 @@ class Audit:
         self._failing = False
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def ran(self, run: Run) -> None:
         """Picks the flagged images of a batch: a watcher of `serving.watching`."""

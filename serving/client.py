@@ -6,14 +6,14 @@ one process.
 
 import math
 import time
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from detector.errors import DeadlineExceeded, InputError, LedgateError, Unavailable
 from detector.verdicts import Verdicts
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
+from serving.closing import Closing
 from serving.loopback import is_loopback
 from serving.modelinfo import ModelInfo
 from serving.parcels import Parcel, cut
@@ -38,7 +38,7 @@ _NOBODY: Final = ("failed to connect", "errors resolving", "DNS resolution faile
 _POLL_S: Final = 0.05
 
 
-class Client:
+class Client(Closing):
     """A connection to a server, to be closed; it may be shared between threads.
 
     Args:
@@ -82,14 +82,6 @@ class Client:
             self._channel = grpc.secure_channel(address, tls.credentials(), options=[*_OPTIONS, *tls.options()])
         self._stub = classifier_pb2_grpc.ClassifierStub(self._channel)  # type: ignore[no-untyped-call]
         self._models: dict[str, ModelInfo] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the connection; calls under way end as cancelled."""

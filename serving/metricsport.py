@@ -1,15 +1,13 @@
 """The port on which Prometheus asks: plain HTTP, on its own, so that it need not be open to callers."""
 
-from types import TracebackType
-from typing import Self
-
 from prometheus_client import CollectorRegistry, start_http_server
 
+from serving.closing import Closing
 from serving.config import address
 from serving.ports import check_free
 
 
-class MetricsPort:
+class MetricsPort(Closing):
     """Answers scrapes from its making until `close`.
 
     Args:
@@ -28,14 +26,6 @@ class MetricsPort:
         check_free(host, port)
         self._server, self._thread = start_http_server(port, host, registry)
         self.address = address(host, self._server.server_port)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Gives the port back."""

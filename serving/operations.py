@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypedDict
+from typing import TypedDict
 
 import grpc
 
@@ -18,6 +17,7 @@ from detector.errors import InputError
 from serving.audit import Audit, AuditConfig
 from serving.calls import Calls, Observer
 from serving.certificates import Certificates
+from serving.closing import Closing
 from serving.config import MAX_PORT, ServerConfig
 from serving.logs import log_access
 from serving.loopback import is_loopback
@@ -90,7 +90,7 @@ class ForServer(TypedDict):
     credentials: grpc.ServerCredentials | None
 
 
-class Operations:
+class Operations(Closing):
     """What is added to one server, from its making until `close`.
 
     Args:
@@ -130,14 +130,6 @@ class Operations:
                 self.metrics.audit = audit
         if config.score_log is not None:
             self._watchers.append(self._closing.enter_context(ScoreLog(config.score_log)).ran)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def for_server(self) -> ForServer:
         """The arguments of the server that are about what is added."""

@@ -20,8 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from detector.errors import InputError
 from detector.prediction import Floats, Ints
 from detector.scorefile import DIGITS
 from detector.scores import DEFAULT_SCORE
+from serving.closing import Closing
 from serving.detecting import Detecting
 from serving.watching import Run
 
@@ -57,7 +57,7 @@ class _Batch:
     flags: NDArray[np.bool_] | None
 
 
-class ScoreLog:
+class ScoreLog(Closing):
     """The log of one server, from its making until `close`.
 
     Args:
@@ -89,14 +89,6 @@ class ScoreLog:
         self._waiting: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="score log", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def ran(self, run: Run) -> None:
         """Puts the scores of a batch into the queue, if there is room: a watcher of `serving.watching`."""

@@ -35,8 +35,13 @@ def log_prediction(logits: Tensor) -> Tensor:
     Raises:
         InputError: Not (N, K, L), or a K and L without log diversity.
     """
-    members = _check(logits)
-    return torch.logsumexp(functional.log_softmax(logits.double(), dim=2), dim=1) - math.log(members)
+    _check(logits)
+    return log_mean(logits)
+
+
+def log_mean(logits: Tensor) -> Tensor:
+    """The same of any number of members, one alone included, since it needs no diversity: (N, K, L) to (N, L)."""
+    return torch.logsumexp(functional.log_softmax(logits.double(), dim=2), dim=1) - math.log(logits.shape[1])
 
 
 def ensemble_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ def ensemble_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     _check(logits, labels)
     log_probabilities = functional.log_softmax(logits.double(), dim=2)
-    return -_at(log_probabilities, labels).sum(dim=1)
+    return -at_label(log_probabilities, labels).sum(dim=1)
 
 
 def log_diversity(logits: Tensor, labels: Tensor, *, jitter: float = JITTER) -> Tensor:
@@ -179,6 +184,6 @@ def _check(logits: Tensor, labels: Tensor | None = None) -> int:
     return members
 
 
-def _at(values: Tensor, labels: Tensor) -> Tensor:
+def at_label(values: Tensor, labels: Tensor) -> Tensor:
     """(N, K, L) values at each image's label: (N, K)."""
     return values.gather(2, labels[:, None, None].expand(-1, values.shape[1], 1)).squeeze(2)

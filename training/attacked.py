@@ -1,7 +1,7 @@
 """Attacked images of a run, with what is known about each: `ledgate attack` from Python."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detector.attacked import judged
 from detector.document import sha256
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
-from detector.norms import norms
 from detector.prediction import Ints, mean_prediction
 from detector.shares import Shares
 from detector.unfinished import Unfinished
+from training.adp import log_mean
 from training.aim import Aim, AwayFromLabel, Batch
 from training.attacks import Attack, DetectorAware
-from training.attacks.loss import log_mean
 from training.execution import THREADS, reproducible
 from training.run import Run
 from training.trainer import predict
@@ -75,8 +75,7 @@ def attack(
         raise InputError(f"batch_size: expected at least 1, found {batch_size}")
     victim = Victim.open(run, device=device)
     labels = victim.labels_of(images)
-    rows = np.arange(len(images)) if images.source_index is None else images.source_index
-    clean = as_floats(images.images)
+    rows, clean = images.rows, as_floats(images.images)
     made_by = {**settings.describe(), **aim.describe(), **({} if member is None else {"member": member})}
     kept = None
     if unfinished is not None:
@@ -90,26 +89,12 @@ def attack(
         before, after = (
             predict(victim.ensemble, ImageSet(images=part), batch_size=batch_size) for part in (clean, attacked)
         )
-    correct, right = _right(before, labels)[0], _right(after, labels)
-    success = correct & ~right[0]
-    evaded = success & ~settings.flags(after) if isinstance(settings, DetectorAware) else None
-    found = {
-        "clean_correct": int(correct.sum()),
-        "wrong_after": {"ensemble": int((~right[0]).sum()), "members": (~right[1:]).sum(axis=1).tolist()},
-        "success": int(success.sum()),
-        **({} if evaded is None else {"evaded": int(evaded.sum())}),
-        "norms_of_successes": norms(attacked[success], clean[success]),
-    }
-    return ImageSet(
-        images=attacked,
-        labels=labels,
-        source_index=images.source_index,
-        clean=clean,
-        clean_correct=correct,
-        success=success,
-        evaded=evaded,
-        info={**images.info, "attack": {**made_by, "found": found}},
-    )
+    result, found = judged(images, attacked, _classes(before), _classes(after))
+    found["wrong_after"]["members"] = (after.argmax(axis=2) != labels[:, None]).sum(axis=0).tolist()
+    if isinstance(settings, DetectorAware):
+        evaded = np.asarray(result.success) & ~settings.flags(after)
+        result, found["evaded"] = replace(result, evaded=evaded), int(evaded.sum())
+    return replace(result, info={**images.info, "attack": {**made_by, "found": found}})
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,6 @@ class _Work:
         return self.settings.perturb(self.network, images, objective, rows, progress=report)
 
 
-def _right(logits: NDArray[np.float32], labels: Ints) -> NDArray[np.bool_]:
-    """Which images the ensemble, and then each member, classifies right: (N, K, L) logits to (1 + K, N)."""
-    answers = [mean_prediction(logits).argmax(axis=1), *logits.argmax(axis=2).T]
-    return np.stack([answer == labels for answer in answers])
+def _classes(logits: NDArray[np.float32]) -> Ints:
+    """The ensemble's class of each image: (N, K, L) logits to (N,)."""
+    return np.asarray(mean_prediction(logits).argmax(axis=1))

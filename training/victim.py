@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from detector.document import sha256
 from detector.errors import InputError
 from detector.imageset import ImageSet
-from detector.prediction import Ints, check_labels
+from detector.prediction import Ints
 from training.checkpoint import Checkpoint
 from training.ensemble import Ensemble
 from training.execution import find_device
@@ -82,16 +82,5 @@ class Victim:
         return Alone(self.ensemble.members[index])
 
     def labels_of(self, images: ImageSet) -> Ints:
-        """The true labels, once they and the images fit the run.
-
-        Raises:
-            InputError: They do not, or there are none.
-        """
-        shape = self.checkpoint.image_shape
-        if images.images.shape[1:] != shape:
-            raise InputError(f"images: expected shape (N, {', '.join(map(str, shape))}), found {images.images.shape}")
-        if images.labels is None:
-            raise InputError("labels: expected the true label of each image, found none")
-        if images.source_index is not None and (images.source_index < 0).any():
-            raise InputError(f"source_index: expected rows of a data set, found {images.source_index.min()}")
-        return check_labels(images.labels, len(images), len(self.checkpoint.class_names))
+        """The true labels of images, once they and the images fit; see `ImageSet.true_labels`."""
+        return images.true_labels(self.checkpoint.image_shape, len(self.checkpoint.class_names))

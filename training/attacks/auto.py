@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from detector.errors import InputError
 from detector.prediction import Ints
+from training.adp import log_mean
 from training.attacks.attack import Attack, Progress, check_count, check_distance, silent
 from training.attacks.linf import ball
-from training.attacks.loss import log_mean
 from training.attacks.objective import Objective, Untargeted
 
 # The DLR loss compares the label's logit with the third and fourth largest.

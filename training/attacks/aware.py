@@ -17,8 +17,8 @@ from detector.outputs import Outputs
 from detector.prediction import Ints
 from detector.scores.score import Score
 from detector.threshold import Threshold
+from training.adp import log_mean
 from training.attacks.attack import Attack, Progress, check_positive, silent
-from training.attacks.loss import log_mean
 from training.attacks.objective import AsInPaper, Objective
 from training.attacks.surrogates import Surrogate, surrogate
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import InputError
-from training.attacks.loss import ensemble_loss, log_mean
+from training.adp import log_mean
+from training.attacks.loss import ensemble_loss
 from training.attacks.objective import Objective, Targeted
 from training.attacks.saliency import Choice, SaliencyAttack
 

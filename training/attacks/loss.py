@@ -11,12 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from detector.errors import InputError
-
-
-def log_mean(logits: Tensor) -> Tensor:
-    """The log of the averaged prediction, Eq. (1): (N, K, L) to (N, L) float64."""
-    members = functional.log_softmax(logits.double(), dim=2)
-    return torch.logsumexp(members, dim=1) - math.log(logits.shape[1])
+from training.adp import at_label, log_mean
 
 
 def ensemble_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,7 +36,7 @@ def ensemble_loss(logits: Tensor, labels: Tensor) -> Tensor:
     exact = logits.double()
     is_label = functional.one_hot(labels, classes).bool().unsqueeze(1)
     others = torch.logsumexp(exact.masked_fill(is_label, -torch.inf), dim=2)
-    own = exact.masked_select(is_label.expand_as(exact)).reshape(-1, members)
+    own = at_label(exact, labels)
     member_losses = functional.softplus(others - own, threshold=50.0)
     return math.log(members) - torch.logsumexp(-member_losses, dim=1)
 
@@ -66,7 +61,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     log_prediction = log_mean(logits)
     is_label = functional.one_hot(labels, logits.shape[2]).bool()
     others = log_prediction.masked_fill(is_label, -torch.inf).amax(dim=1)
-    return log_prediction.masked_select(is_label) - others
+    return log_prediction.gather(1, labels[:, None]).squeeze(1) - others
 
 
 def repeated_softmax_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Self
 
 from torch import Tensor
 
-from training.attacks.loss import ensemble_loss, log_mean, margin, repeated_softmax_loss
+from training.adp import log_mean
+from training.attacks.loss import ensemble_loss, margin, repeated_softmax_loss
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from detector.scores.mixture import Typical
 from detector.scores.score import Score
 from detector.scores.typicality import Typicality
 from training import adp
-from training.attacks.loss import log_mean
+from training.adp import log_mean
 
 Surrogate = Callable[[Tensor], Tensor]
 
@@ -58,7 +58,7 @@ def _log_odds(logits: Tensor) -> Tensor:
     log_prediction = log_mean(logits)
     is_label = _is_predicted(logits)
     rest = torch.logsumexp(log_prediction.masked_fill(is_label, -torch.inf), dim=1)
-    return log_prediction.masked_select(is_label) - rest
+    return log_prediction.gather(1, _predicted(logits)[:, None]).squeeze(1) - rest
 
 
 def _energy(logits: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _statistics(logits: Tensor) -> Tensor:
     is_label = _is_predicted(logits).unsqueeze(1)
     rest = exact.masked_fill(is_label, -torch.inf)
     energy, rest_energy = torch.logsumexp(exact, dim=2), torch.logsumexp(rest, dim=2)
-    margin = exact.masked_select(is_label.expand_as(exact)).reshape(energy.shape) - rest.amax(dim=2)
+    margin = adp.at_label(exact, _predicted(logits)) - rest.amax(dim=2)
     weights = functional.softmax(rest, dim=2)
     entropy = -(weights * (rest - rest_energy.unsqueeze(2)).masked_fill(is_label, 0.0)).sum(dim=2)
     columns = [

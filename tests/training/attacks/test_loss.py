@@ -8,7 +8,8 @@ import torch
 
 from detector.errors import InputError
 from detector.prediction import mean_prediction
-from training.attacks.loss import ensemble_loss, log_mean, margin, repeated_softmax_loss
+from training.adp import log_mean
+from training.attacks.loss import ensemble_loss, margin, repeated_softmax_loss
 
 
 def test_loss_is_the_negative_log_of_the_mean_probability() -> None:
