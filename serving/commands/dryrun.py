@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from detector.detector import Detector
 from detector.errors import LedgateError, ServiceError
 from serving.auditstore import AuditStore
 from serving.config import ServerConfig, address
+from serving.opening import Opener
 from serving.operations import OperationsConfig
 from serving.ports import check_free
 from serving.scorelog import ScoreLog
@@ -56,8 +56,9 @@ def _attempts(
     options: argparse.Namespace, bundles: Sequence[Path], config: ServerConfig, operations: OperationsConfig
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """What is tried, by name."""
+    opener = Opener(device=options.device, threads=options.threads, max_batch=config.max_batch)
     for path in bundles:
-        yield f"bundle {path}", partial(_bundle, path, options.device, options.threads)
+        yield f"bundle {path}", partial(_bundle, opener, path)
     yield f"port {address(config.host, config.port)}", lambda: _port(config.host, config.port)
     metrics_port = operations.metrics_port
     if metrics_port is not None:
@@ -82,9 +83,9 @@ def _try(name: str, attempt: Callable[[], str]) -> Check:
         return Check(name=name, passed=False, found=" ".join(str(error).split()))
 
 
-def _bundle(path: Path, device: str, threads: int | None) -> str:
-    """Opens a bundle where it would run: every digest is checked, and the probes are run."""
-    detector = Detector.open(path, device=device, threads=threads)
+def _bundle(opener: Opener, path: Path) -> str:
+    """Opens a bundle as the server does: every digest is checked, the probes and the largest batch are run."""
+    detector = opener.open(path)
     bundle = detector.bundle
     flags = "not calibrated" if bundle.calibration is None else "calibrated, its probes reproduced"
     return f"{bundle.name}, {bundle.member_count} members on {detector.execution_path.provider}, {flags}"

@@ -6,9 +6,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
+from detector.bundle import write_bundle
 from ledgate.cli import main
+from tests.serving.conftest import member
 from tests.serving.operating import OPENSSL, self_signed
 
 TOKEN = "alice-0123456789-abc"
@@ -89,3 +92,13 @@ def test_the_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) 
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"ok      bundle {folder / 'twins'}: twins, 3 members on CPUExecutionProvider, not calibrated"
     assert second == "ok      port 127.0.0.1:0: any free one"
+
+
+def test_a_model_that_fails_its_first_run_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load_from_string(member(1, fragile=True))
+    (distance,) = [node for node in model.graph.node if node.op_type == "Sub"]
+    distance.input[:] = ["pixel", "zero"]  # NaN where the last pixel is black
+    labels = list("0123456789")
+    write_bundle(tmp_path / "black", members=[member(0), model.SerializeToString()], labels=labels, provenance={})
+    found, _ = checks(capsys, 1, tmp_path / "black", "--port=0")
+    assert "expected numbers for black images" in found[f"bundle {tmp_path / 'black'}"]["found"]
