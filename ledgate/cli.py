@@ -114,9 +114,11 @@ def _run(module: str, options: argparse.Namespace) -> int:
 
 
 def _not_installed(error: ImportError) -> str:
-    """What cannot be imported, and for the training's libraries what to install."""
+    """What cannot be imported, and of what an extra brings which one to install."""
     if error.name in ("torch", "torchvision", "onnxscript"):
         return f"needs {error.name}, which is not installed; pip install 'ledgate[train]'"
+    if (error.name or "").startswith("opentelemetry"):
+        return f"needs {error.name}, which is not installed; pip install 'ledgate[traces]'"
     return str(error)
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextvars import copy_context
 
 from detector.errors import PermissionDenied
 from detector.verdicts import Verdicts
@@ -59,6 +60,7 @@ class Model:
             request_id=request.request_id,
             since_s=since_s,
             deadline_s=since_s + remaining_s,
+            context=copy_context(),
         )
         self.batcher.submit(ticket)
         return ticket

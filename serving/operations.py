@@ -1,4 +1,4 @@
-"""What an operator adds to a server: metrics, TLS, tokens, the access log, the audit trail, the score log.
+"""What an operator adds to a server: metrics, traces, TLS, tokens, and what is written down.
 
 Each is a file of its own and off by default. This one checks that they fit together, and gives the
 server what it takes: watchers, interceptors and credentials.
@@ -44,6 +44,7 @@ class OperationsConfig:
         access_log: Whether each answer is a line of the log.
         audit: What is kept of flagged inputs; None keeps nothing.
         score_log: The file that gets the score of every answered image; None writes none.
+        traces: Whether calls are traced, see `serving.traces`.
 
     Raises:
         InputError: A number out of range.
@@ -57,6 +58,7 @@ class OperationsConfig:
     access_log: bool = False
     audit: AuditConfig | None = None
     score_log: Path | None = None
+    traces: bool = False
 
     def __post_init__(self) -> None:
         if self.metrics_port is not None and not 0 <= self.metrics_port <= MAX_PORT:
@@ -103,6 +105,7 @@ class Operations(Closing):
 
     Raises:
         LedgateError: A file, a folder or a port that cannot be used, or tokens in plaintext.
+        ImportError: OpenTelemetry is not installed.
     """
 
     def __init__(self, config: OperationsConfig, server: ServerConfig) -> None:
@@ -120,9 +123,15 @@ class Operations(Closing):
             self._watchers.append(self.metrics.ran)
         if config.access_log:
             observers.append(log_access)
-        self._interceptors = (
-            [Calls(observers, tokens=tokens, naming=config.access_log)] if observers or tokens is not None else []
-        )
+        self._interceptors: list[grpc.ServerInterceptor] = []
+        if config.traces:
+            from serving.traces import Traces
+
+            traces = self._closing.enter_context(Traces())
+            self._interceptors.append(traces.interceptor)  # around the other, so that refusals are traced too
+            self._watchers.append(traces.ran)
+        if observers or tokens is not None:
+            self._interceptors.append(Calls(observers, tokens=tokens, naming=config.access_log))
         if config.audit is not None:
             audit = self._closing.enter_context(Audit(config.audit))
             self._watchers.append(audit.ran)

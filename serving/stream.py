@@ -7,7 +7,9 @@ requests have been read and not answered, reading stops, and gRPC's flow control
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
@@ -88,7 +90,8 @@ class Stream:
         self, requests: Iterator[classifier_pb2.ClassifyRequest]
     ) -> Iterator[classifier_pb2.ClassifyStreamResponse]:
         """Answers requests in order until there are no more."""
-        threading.Thread(target=self._read, args=(requests,), name="stream reader", daemon=True).start()
+        reader = partial(copy_context().run, self._read, requests)  # in the context of the call
+        threading.Thread(target=reader, name="stream reader", daemon=True).start()
         while (message := self._first()) is not None:
             yield message.answer()
             with self._condition:

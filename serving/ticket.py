@@ -2,6 +2,7 @@
 
 import math
 import threading
+from contextvars import Context
 
 from detector.errors import LedgateError
 from detector.imageset import Images
@@ -20,9 +21,21 @@ class Ticket:
         request_id: The caller's name for the request, for the log.
         since_s: When it came, on the batcher's clock.
         deadline_s: When its caller's time is up, on the same clock.
+        context: Of its call, for whoever looks on: traces find the call's span in it.
     """
 
-    __slots__ = ("_arrived", "_lock", "_outcome", "_parts", "deadline_s", "images", "members", "request_id", "since_s")
+    __slots__ = (
+        "_arrived",
+        "_lock",
+        "_outcome",
+        "_parts",
+        "context",
+        "deadline_s",
+        "images",
+        "members",
+        "request_id",
+        "since_s",
+    )
 
     def __init__(
         self,
@@ -32,12 +45,14 @@ class Ticket:
         request_id: str = "",
         since_s: float = 0.0,
         deadline_s: float = math.inf,
+        context: Context | None = None,
     ) -> None:
         self.images = images
         self.members = members
         self.request_id = request_id
         self.since_s = since_s
         self.deadline_s = deadline_s
+        self.context = context
         self._lock = threading.Lock()
         self._outcome: Verdicts | LedgateError | None = None
         self._parts: list[Verdicts] = []

@@ -38,6 +38,7 @@ LIBRARIES = {
     "onnx": {"detector"},
     "onnxruntime": {"detector"},
     "onnxscript": {"training"},
+    "opentelemetry": {"serving"},
     "prometheus_client": {"serving"},
     "pyautoattack": {"training"},
     "pydantic": {"detector"},

@@ -1,4 +1,4 @@
-"""The options of `ledgate serve` for whoever operates it: metrics, TLS, tokens, and what is written down."""
+"""The options of `ledgate serve` for whoever operates it: metrics, traces, TLS, tokens, and what is written down."""
 
 import argparse
 from argparse import BooleanOptionalAction
@@ -19,6 +19,8 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
     add("--metrics-port", type=int, metavar="PORT", help="TCP port for Prometheus, over HTTP; 0 picks a free one; "
         "none without this option")  # fmt: skip
     add("--metrics-host", default=_METRICS_HOST, metavar="HOST", help="address to listen on for Prometheus")
+    add("--traces", action=BooleanOptionalAction, help="send traces where OpenTelemetry's own variables say, such as "
+        "OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra 'traces'")  # fmt: skip
     add("--tls-cert", type=Path, metavar="FILE", help="the server's certificate and those behind it, PEM; read again "
         "when it changes")  # fmt: skip
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM, without a password")
@@ -68,4 +70,5 @@ def operations_config(options: argparse.Namespace) -> "OperationsConfig":
         access_log=bool(options.access_log),
         audit=audit,
         score_log=options.score_log,
+        traces=bool(options.traces),
     )
