@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from detector.detector import Detector
+from ledgate.cli import main
 from protos.ledgate.v1 import classifier_pb2_grpc
 from serving.config import ServerConfig
 from serving.server import Server
@@ -159,3 +160,13 @@ def test_the_command_sends_them_where_the_environment_says(
         assert server.wait(PATIENCE_S) == 0  # what has not been sent is sent before the end
     found = {servicer.spans.get(timeout=PATIENCE_S) for _ in range(3)}
     assert found == {("gate of cars", name) for name in ("/ledgate.v1.Classifier/Classify", "queue", "compute")}
+
+
+def test_without_opentelemetry_the_extra_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "serving.traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    assert main(["serve", str(folder / "tiny"), "--port=0", "--traces"]) == 1
+    line = "needs opentelemetry, which is not installed; pip install 'ledgate[traces]'"
+    assert capsys.readouterr().err.splitlines()[-1] == f"ledgate serve: {line}"
