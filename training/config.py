@@ -19,7 +19,7 @@ from training.networks import check_name
 ADVERSARIES: Final = ("none", "fgsm", "pgd")
 KEEPS: Final = ("best", "last")
 NORMALISATIONS: Final = ("channel", "pixel")
-OPTIMISERS: Final = ("adam", "sgd")
+OPTIMISERS: Final = ("adam", "muon", "sgd")
 PRECISIONS: Final = ("float32", "bfloat16")
 # Fields that came later than others: runs made before them were trained with their defaults.
 _LATER: Final = frozenset({"image_size"})
@@ -44,7 +44,7 @@ class TrainConfig:
         epochs: How often every training image is seen, at least 1.
         batch_size: Images in one step, over all processes, at least 2; what is left of an epoch's shuffle
             is left out of that epoch.
-        optimiser: `adam`, or `sgd` with Nesterov momentum 0.9.
+        optimiser: `adam`; `sgd` with Nesterov momentum 0.9; or `muon`, see `training.muon`.
         learning_rate: At its highest; one for all members, or one for each (Algorithm 1).
         schedule: How the learning rate goes, see `training.optimiser`.
         milestones: Of `steps`: the shares of the run after which the rate is a tenth of what it was.
@@ -120,6 +120,10 @@ class TrainConfig:
         for name in ("growing", "sequential", "compile"):
             if type(getattr(self, name)) is not bool:
                 raise InputError(f"{name}: expected true or false, found {getattr(self, name)!r}")
+        if self.optimiser == "muon" and self.weight_decay:
+            raise InputError(
+                f"weight_decay: expected 0 with muon, whose kernels keep their norm, found {self.weight_decay}"
+            )
         if self.growing and self.normalise == "pixel":
             raise InputError("growing: expected normalise 'channel', found 'pixel', whose means are of one size")
 

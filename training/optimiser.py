@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from training.config import TrainConfig
+from training.muon import Muon
 
 _MOMENTUM: Final = 0.9
 # Of a one-cycle: the share of the run in which the rate rises, from this share of its height.
@@ -29,11 +30,13 @@ def build_optimiser(members: nn.ModuleList, config: TrainConfig) -> torch.optim.
     groups: list[dict[str, Any]] = []
     for k, member in enumerate(members):
         kernels = {id(module.weight) for module in member.modules() if isinstance(module, nn.modules.conv._ConvNd)}
-        for decayed in (True, False):
-            parameters = [weight for weight in member.parameters() if (id(weight) in kernels) == decayed]
-            decay = 2 * config.weight_decay if decayed else 0.0
+        for are_kernels in (True, False):
+            parameters = [weight for weight in member.parameters() if (id(weight) in kernels) == are_kernels]
+            decay = 2 * config.weight_decay if are_kernels else 0.0
             if parameters:
-                groups.append({"params": parameters, "weight_decay": decay, "member": k})
+                groups.append({"params": parameters, "weight_decay": decay, "member": k, "kernels": are_kernels})
+    if config.optimiser == "muon":
+        return Muon(groups)
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True)
     return torch.optim.Adam(groups, lr=0.0)

@@ -35,7 +35,7 @@ from training import TrainConfig
         ("learning_rate", "fast", "learning_rate: expected a finite number of at least 0, found 'fast'"),
         ("temperature", 0, "temperature: expected a number above 0, found 0"),
         ("sampled_classes", -1, "sampled_classes: expected a whole number of at least 0, found -1"),
-        ("optimiser", "lamb", "optimiser: expected one of adam, sgd, found 'lamb'"),
+        ("optimiser", "lamb", "optimiser: expected one of adam, muon, sgd, found 'lamb'"),
         ("schedule", "linear", "schedule: expected one of constant, cosine, one-cycle, steps, found 'linear'"),
         ("milestones", (0.5,), r"milestones: expected with schedule 'steps', found \(0.5,\) with 'cosine'"),
         ("milestones", 0.5, "milestones: expected shares of the run between 0 and 1, found 0.5"),
@@ -64,8 +64,9 @@ def test_refuses(field: str, value: Any, message: str) -> None:
         ({"schedule": "steps", "milestones": (0.8, 0.5)}, "milestones: expected rising shares of the run"),
         ({"schedule": "steps", "milestones": (0.5, 1.0)}, "milestones: expected rising shares of the run"),
         ({"growing": True, "normalise": "pixel"}, "growing: expected normalise 'channel', found 'pixel'"),
+        ({"optimiser": "muon", "weight_decay": 1e-4}, "weight_decay: expected 0 with muon, .* found 0.0001"),
     ],
-    ids=["none", "falling", "end", "growing-pixels"],
+    ids=["none", "falling", "end", "growing-pixels", "muon-decay"],
 )
 def test_refuses_what_does_not_go_together(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):

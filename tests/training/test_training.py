@@ -161,8 +161,9 @@ def test_a_converged_member_stands_still_and_a_resumed_run_decides_alike(tmp_pat
         {"sequential": True, "arch": "own_networks:Dropping", "optimiser": "sgd", "learning_rate": 0.05},
         {"normalise": "pixel", "augment": "shift", "schedule": "steps", "milestones": (0.5,), "weight_decay": 1e-4},
         {"growing": True, "augment": "shift-flip", "schedule": "one-cycle"},
+        {"optimiser": "muon", "learning_rate": 0.01, "schedule": "one-cycle"},
     ],
-    ids=["fgsm", "pgd", "appendix-b2", "sequential", "paper", "fast"],
+    ids=["fgsm", "pgd", "appendix-b2", "sequential", "paper", "growing", "fast"],
 )
 def test_every_part_of_the_method_learns(tmp_path: Path, quick: TrainConfig, settings: dict[str, Any]) -> None:
     trained = train(replace(quick, **{"epochs": 2, **settings}), tmp_path / "run", progress=False)

@@ -82,7 +82,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     setting("image_size", type=int, metavar="N", help="of folder: stretch every image to N x N; 0: all have one size")
     setting("epochs", type=int, metavar="N", help="how often each image is seen")
     setting("batch_size", type=int, metavar="IMAGES", help="images in one step")
-    setting("optimiser", choices=OPTIMISERS, help="sgd has Nesterov momentum 0.9")
+    setting("optimiser", choices=OPTIMISERS, help="sgd has Nesterov momentum 0.9; muon is sgd whose steps of "
+            "convolutions are orthogonal, at a norm that stays")  # fmt: skip
     setting("learning_rate", type=_rates, metavar="RATE", help="at its highest; or one for each member, with commas")
     setting("schedule", choices=SCHEDULES, help="how the learning rate goes")
     setting("milestones", type=_shares, metavar="SHARES",
