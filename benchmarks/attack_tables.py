@@ -34,6 +34,7 @@ from training.attacks.minimum import MinimumAttack
 from training.datasets import load
 from training.ensemble import build_ensemble
 from training.execution import describe_machine, find_device, reproducible
+from training.folding import folded
 from training.paper import accuracies_of
 from training.robustness.counts import PAPER
 from training.splits import take
@@ -48,7 +49,7 @@ class Subject:
     """What is attacked.
 
     Attributes:
-        ensemble: (N, C, H, W) to (N, K, L) logits.
+        ensemble: (N, C, H, W) to (N, K, L) logits; the folded copy that gradients are followed through.
         images: (N, C, H, W) float32.
         labels: (N,) int64, to leave.
     """
@@ -65,7 +66,7 @@ def subject(options: argparse.Namespace, count: int, device: torch.device) -> Su
         test = take(load(victim.run.config.dataset, root=options.data_root), "test")
         test = sample(test, min(count, len(test)), seed=options.seed)
         labels = torch.from_numpy(victim.labels_of(test))
-        return Subject(ensemble=victim.ensemble, images=torch.from_numpy(as_floats(test.images)), labels=labels)
+        return Subject(ensemble=victim.folded, images=torch.from_numpy(as_floats(test.images)), labels=labels)
     blank = torch.zeros(3, 1, 1)
     ensemble = build_ensemble(
         options.arch, members=3, image_shape=(3, 32, 32), classes=10, mean=blank, std=blank + 1, seed=options.seed
@@ -75,7 +76,7 @@ def subject(options: argparse.Namespace, count: int, device: torch.device) -> Su
     with torch.no_grad():
         answers = [ensemble(batch.to(device)).softmax(dim=2).mean(dim=1).argmax(dim=1).cpu()
                    for batch in torch.split(images, BATCH_SIZE)]  # fmt: skip
-    return Subject(ensemble=ensemble, images=images, labels=torch.cat(answers))
+    return Subject(ensemble=folded(ensemble, (3, 32, 32)), images=images, labels=torch.cat(answers))
 
 
 def rows() -> list[Attack]:

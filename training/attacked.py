@@ -1,9 +1,14 @@
-"""Attacked images of a run, with what is known about each: `ledgate attack` from Python."""
+"""Attacked images of a run, with what is known about each: `ledgate attack` from Python.
 
-from collections.abc import Iterator
+Gradients are followed through a folded copy of the networks, which is faster. What is recorded is what the networks
+themselves say of clean and attacked images, in full float32 on a GPU too; where an attack took an image for done
+because of the copy's rounding, or of a GPU's, it is attacked once more without either.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,14 +24,31 @@ from detector.shares import Shares
 from detector.unfinished import Unfinished
 from training.adp import log_mean
 from training.aim import Aim, AwayFromLabel, Batch
-from training.attacks import Attack, DetectorAware
+from training.attacks import Attack, DetectorAware, Objective
+from training.attacks.batches import any_batch_size
 from training.execution import THREADS, reproducible
+from training.precision import full_float32
 from training.run import Run
-from training.trainer import predict
 from training.victim import Victim
 
 BATCH_SIZE: Final = 256
 _NO_AIM: Final = AwayFromLabel()
+_PART: Final = ("images", "before", "after")
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Attacked images, and what was looked at to judge them.
+
+    Attributes:
+        images: See `attack`.
+        before: (N, K, L) float32, the members' logits of the clean images.
+        after: (N, K, L) float32, those of the attacked ones.
+    """
+
+    images: ImageSet
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
 
 
 def attack(
@@ -71,9 +93,32 @@ def attack(
         RunError: Not a finished run.
         InputError: No labels, or images, labels or settings that do not fit the run.
     """
+    return attack_with_logits(
+        run, images, settings, aim=aim, member=member, batch_size=batch_size, device=device, progress=progress,
+        threads=threads, unfinished=unfinished,
+    ).images  # fmt: skip
+
+
+def attack_with_logits(
+    run: Run | Path | str,
+    images: ImageSet,
+    settings: Attack,
+    *,
+    aim: Aim = _NO_AIM,
+    member: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
+    progress: bool = True,
+    threads: int = THREADS,
+    unfinished: Path | None = None,
+) -> Attacked:
+    """The same, with the logits by which the images are judged, for whoever judges them in other ways too."""
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, found {batch_size}")
+    if member is not None and isinstance(settings, DetectorAware):
+        raise InputError(f"member: expected none, since what a detector judges is all members together, found {member}")
     victim = Victim.open(run, device=device)
+    victim.member(member)  # refuses one that is not there
     labels = victim.labels_of(images)
     rows, clean = images.rows, as_floats(images.images)
     made_by = {**settings.describe(), **aim.describe(), **({} if member is None else {"member": member})}
@@ -81,58 +126,87 @@ def attack(
     if unfinished is not None:
         kept = Unfinished(unfinished, {
             "attack": made_by, "batch_size": batch_size, "run": victim.digest, "device": victim.device.type,
-            "images": sha256(clean.tobytes() + labels.tobytes() + rows.tobytes()),
+            "images": sha256(clean.tobytes() + labels.tobytes() + rows.tobytes()), "holds": list(_PART),
         })  # fmt: skip
     with reproducible(threads, victim.device), Shares(len(clean), settings.name, shown=progress) as shares:
-        work = _Work(victim.member(member), settings, aim, victim.device, kept, shares)
-        attacked = np.concatenate(list(work.batches(clean, labels, rows, batch_size)))
-        before, after = (
-            predict(victim.ensemble, ImageSet(images=part), batch_size=batch_size) for part in (clean, attacked)
-        )
+        work = _Work(victim, member, settings, aim, kept, shares)
+        parts = list(work.batches(clean, labels, rows, batch_size))
+    attacked, before, after = (np.concatenate([part[name] for part in parts]) for name in _PART)
     result, found = judged(images, attacked, _classes(before), _classes(after))
     found["wrong_after"]["members"] = (after.argmax(axis=2) != labels[:, None]).sum(axis=0).tolist()
     if isinstance(settings, DetectorAware):
         evaded = np.asarray(result.success) & ~settings.flags(after)
         result, found["evaded"] = replace(result, evaded=evaded), int(evaded.sum())
-    return replace(result, info={**images.info, "attack": {**made_by, "found": found}})
+    return Attacked(replace(result, info={**images.info, "attack": {**made_by, "found": found}}), before, after)
 
 
 @dataclass(frozen=True)
 class _Work:
     """An attack on batches; those that an earlier call finished are not attacked again."""
 
-    network: nn.Module
+    victim: Victim
+    member: int | None
     settings: Attack
     aim: Aim
-    device: torch.device
     kept: Unfinished | None
     shares: Shares
 
-    def batches(self, clean: NDArray[np.float32], labels: Ints, rows: Ints, size: int) -> Iterator[NDArray[np.float32]]:
-        """The attacked images of each batch."""
+    def batches(
+        self, clean: NDArray[np.float32], labels: Ints, rows: Ints, size: int
+    ) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Of each batch, the attacked images, and the logits before and after."""
+        device = self.victim.device
         for number, start in enumerate(range(0, len(clean), size)):
             batch = slice(start, start + size)
             done = None if self.kept is None else self.kept.load(number)
             if done is None:
-                images = torch.from_numpy(clean[batch]).to(self.device)
-                found = self._perturb(images, torch.from_numpy(labels[batch]).to(self.device), rows[batch])
-                done = {"images": found.cpu().numpy()}
+                images = torch.from_numpy(clean[batch]).to(device)
+                done = self._perturb(images, torch.from_numpy(labels[batch]).to(device), rows[batch])
                 if self.kept is not None:
                     self.kept.save(number, **done)
             self.shares.finish(len(done["images"]))
-            yield done["images"]
+            yield done
 
-    def _perturb(self, images: Tensor, labels: Tensor, rows: Ints) -> Tensor:
+    def _perturb(self, images: Tensor, labels: Tensor, rows: Ints) -> dict[str, NDArray[Any]]:
         """One batch."""
-        with torch.inference_mode():
-            log_prediction = log_mean(self.network(images))
-        # Taken out of inference mode, for use where gradients are.
-        predictions = log_prediction.argmax(dim=1).clone()
+        before = _logits(self.victim.ensemble, images)
+        log_prediction = log_mean(self._own(before))
         objective = self.aim.objective(
-            Batch(labels=labels, predictions=predictions, classes=log_prediction.shape[1], rows=rows)
+            Batch(labels=labels, predictions=log_prediction.argmax(dim=1), classes=log_prediction.shape[1], rows=rows)
         )
-        report = self.shares.part(len(images))
-        return self.settings.perturb(self.network, images, objective, rows, progress=report)
+        folded, report = self.victim.folded_member(self.member), self.shares.part(len(images))
+        found = self.settings.perturb(folded, images, objective, rows, progress=report)
+        after = _logits(self.victim.ensemble, found)
+        left = self._mistaken(found, after, objective)
+        if len(left):
+            network, places = self.victim.member(self.member), rows[left.cpu().numpy()]
+            with full_float32():
+                found[left] = self.settings.perturb(network, images[left], objective.only(left), places)
+            after[left] = _logits(self.victim.ensemble, found[left])
+        tensors = {"images": found, "before": before.float(), "after": after.float()}
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+    def _mistaken(self, found: Tensor, after: Tensor, objective: Objective) -> Tensor:
+        """The places of those that are done by the folded networks and not by the networks themselves."""
+        reached = self.settings.reached
+        left = (~reached(objective, self._own(after))).nonzero().flatten()
+        if not len(left):
+            return left
+        # In the arithmetic that it was followed in.
+        with torch.no_grad(), any_batch_size():
+            logits = self.victim.folded_member(self.member)(found[left])
+        return left[reached(objective.only(left), logits)]
+
+    def _own(self, logits: Tensor) -> Tensor:
+        """What the attacked network says, of what all members say: (N, K, L) to the same, or (N, 1, L) of one."""
+        return logits if self.member is None else logits[:, self.member : self.member + 1]
+
+
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    """(N, K, L), without gradients, as exactly as the networks are exported."""
+    with torch.no_grad(), full_float32():
+        logits: Tensor = network(images)
+    return logits
 
 
 def _classes(logits: NDArray[np.float32]) -> Ints:

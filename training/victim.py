@@ -1,6 +1,7 @@
 """What is attacked: the networks of a finished run, all of them or one, on a device."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from detector.prediction import Ints
 from training.checkpoint import Checkpoint
 from training.ensemble import Ensemble
 from training.execution import find_device
+from training.folding import folded
 from training.run import CHECKPOINT, Run
 
 
@@ -68,19 +70,37 @@ class Victim:
         """The SHA-256 of the run's checkpoint."""
         return sha256((self.run.path / CHECKPOINT).read_bytes())
 
+    @cached_property
+    def folded(self) -> Ensemble:
+        """The same, sooner and up to rounding: to follow gradients through, never to judge by; see `folding`."""
+        return folded(self.ensemble, self.checkpoint.image_shape)
+
     def member(self, index: int | None) -> nn.Module:
         """One member alone, from 0; all of them for None.
 
         Raises:
             InputError: No such member.
         """
-        if index is None:
-            return self.ensemble
-        count = len(self.ensemble.members)
-        if not 0 <= index < count:
-            raise InputError(f"member: expected 0 to {count - 1}, found {index}")
-        return Alone(self.ensemble.members[index])
+        return _one(self.ensemble, index)
+
+    def folded_member(self, index: int | None) -> nn.Module:
+        """The same of the folded networks.
+
+        Raises:
+            InputError: No such member.
+        """
+        return _one(self.folded, index)
 
     def labels_of(self, images: ImageSet) -> Ints:
         """The true labels of images, once they and the images fit; see `ImageSet.true_labels`."""
         return images.true_labels(self.checkpoint.image_shape, len(self.checkpoint.class_names))
+
+
+def _one(ensemble: Ensemble, index: int | None) -> nn.Module:
+    """One member alone, or all of them."""
+    if index is None:
+        return ensemble
+    count = len(ensemble.members)
+    if not 0 <= index < count:
+        raise InputError(f"member: expected 0 to {count - 1}, found {index}")
+    return Alone(ensemble.members[index])

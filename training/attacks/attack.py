@@ -50,6 +50,10 @@ class Attack(ABC):
             depend on the images beside it.
         """
 
+    def reached(self, objective: Objective, logits: Tensor) -> Tensor:
+        """Which images this attack is content with: (N, K, L) logits to (N,) bool; those that are as wanted."""
+        return objective.succeeded(logits)
+
     def describe(self) -> dict[str, Any]:
         """The settings as JSON, defaults filled in."""
         return {"name": self.name, "method": self.method, **asdict(self)}

@@ -65,8 +65,7 @@ class JSMAPairs(SaliencyAttack):
         if isinstance(objective, Targeted):
             return objective
         with torch.no_grad():
-            log_prediction = log_mean(ensemble(images))
-        return Targeted(log_prediction.scatter(1, objective.labels[:, None], -torch.inf).argmax(dim=1))
+            return Targeted(objective.heading(ensemble(images)))
 
     def choose(self, ensemble: nn.Module, images: Tensor, chased: Objective) -> Choice:
         """The pair of the largest saliency."""

@@ -7,6 +7,7 @@ fooled anyone; and an image's random draws do not depend on the images beside it
 """
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from detector.prediction import Ints
 from training.attacks.attack import Attack, Progress, check_count, check_distance, silent
 from training.attacks.gradient import gradient
 from training.attacks.objective import Objective
+
+# (N, C, H, W) images and (N, K, L) logits; whether that is enough.
+Watch = Callable[[Tensor, Tensor], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,38 @@ class LinfAttack(Attack):
         self, ensemble: nn.Module, images: Tensor, objective: Objective, rows: Ints, *, progress: Progress = silent
     ) -> Tensor:
         """X <- project(x + stride * sign(direction)), as often as the attack says; see `Attack.perturb`."""
-        low, high = ball(images, self.eps)
-        current = self.start(images, rows).clamp(low, high)
+        strides = reported([self.stride] * self.iterations, progress)
+        return self.climb(ensemble, self.start(images, rows), ball(images, self.eps), objective, strides)
+
+    def climb(
+        self,
+        ensemble: nn.Module,
+        start: Tensor,
+        within: tuple[Tensor, Tensor],
+        objective: Objective,
+        strides: Iterable[float],
+        *,
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """The loop itself: one step for each stride, in units of [0, 1] pixels; returns the last iterate.
+
+        Args:
+            ensemble: See `Attack.perturb`.
+            start: (N, C, H, W) float32, where the first step begins once it is projected.
+            within: The smallest and largest images that are allowed, see `ball`.
+            objective: What to climb.
+            strides: How far each step goes.
+            watch: Shown each iterate that a step begins at, with its logits; True ends the climb there.
+        """
+        low, high = within
+        current = start.clamp(low, high)
         memory: Tensor | None = None
-        for step in range(self.iterations):
-            memory = self.direction(gradient(ensemble, current, objective.loss).direction, memory)
-            current = (current + self.stride * memory.sign()).clamp(low, high)
-            progress((step + 1) / self.iterations)
+        for stride in strides:
+            at = gradient(ensemble, current, objective.loss)
+            if watch is not None and watch(current, at.logits):
+                break
+            memory = self.direction(at.direction, memory)
+            current = (current + stride * memory.sign()).clamp(low, high)
         return current
 
     def describe(self) -> dict[str, Any]:
@@ -120,6 +149,13 @@ class IteratedAttack(LinfAttack):
     def stride(self) -> float:
         """How far a step goes, in units of [0, 1] pixels."""
         return self.eps / self.steps if self.step_size is None else self.step_size
+
+
+def reported(strides: Sequence[float], progress: Progress) -> Iterator[float]:
+    """The strides one by one, each reported once the next is asked for."""
+    for number, stride in enumerate(strides):
+        yield stride
+        progress((number + 1) / len(strides))
 
 
 def ball(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:

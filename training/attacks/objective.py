@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from training.adp import log_mean
@@ -37,6 +38,10 @@ class Objective(ABC):
     def succeeded(self, logits: Tensor) -> Tensor:
         """Which images are what is wanted: (N,) bool."""
 
+    @abstractmethod
+    def heading(self, logits: Tensor) -> Tensor:
+        """The class that each image has, or is closest to, when it is as wanted: (N,) int64, without a gradient."""
+
     def only(self, chosen: Tensor) -> Self:
         """The same for some of the images, a mask or indices."""
         return type(self)(self.labels[chosen])
@@ -56,6 +61,10 @@ class Untargeted(Objective):
     def succeeded(self, logits: Tensor) -> Tensor:
         """Where the prediction is another class, the lowest index on ties."""
         return log_mean(logits).argmax(dim=1) != self.labels
+
+    def heading(self, logits: Tensor) -> Tensor:
+        """The most probable class but the label."""
+        return log_mean(logits.detach()).scatter(1, self.labels[:, None], -torch.inf).argmax(dim=1)
 
 
 class AsInPaper(Untargeted):
@@ -83,3 +92,7 @@ class Targeted(Objective):
     def succeeded(self, logits: Tensor) -> Tensor:
         """Where the prediction is the target."""
         return log_mean(logits).argmax(dim=1) == self.labels
+
+    def heading(self, logits: Tensor) -> Tensor:  # noqa: ARG002  it is given
+        """The target."""
+        return self.labels

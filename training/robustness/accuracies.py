@@ -17,7 +17,7 @@ from training.robustness.plan import LABEL, PAPER, attack_of, rows_of
 
 NONE: Final = "-"
 FORM: Final = ".1f"
-_NAMES: Final = {
+NAMES: Final = {
     "fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "mim": "MIM", "jsma": "JSMA", "cw": "C&W", "ead": "EAD",
 }  # fmt: skip
 _PROTOCOLS: Final = ((PAPER, "ours, paper's protocol"), (LABEL, "ours, correct loss"))
@@ -48,7 +48,7 @@ def printed_table(printed: Accuracies) -> str:
 
 def name(row: Row) -> str:
     """An attack with its parameters, as in `C&W, c = 0.1`."""
-    return ", ".join([_NAMES[row.method], *(f"{name} = {value:g}" for name, value in row.parameters.items())])
+    return ", ".join([NAMES[row.method], *(f"{name} = {value:g}" for name, value in row.parameters.items())])
 
 
 def images(cells: Iterable[Cell]) -> str:

@@ -6,29 +6,34 @@ from typing import Final
 
 import torch
 
-from detector.imageset import as_floats
-from training.attacks import JSMA, Attack, AutoAttack, DetectorAware, LinfAttack
+from detector.imageset import ImageSet, as_floats
+from training.attacks import JSMA, PGD, Attack, AutoAttack, DetectorAware, LinfAttack
 from training.attacks.gradient import gradient
 from training.attacks.loss import ensemble_loss
 from training.attacks.minimum import MinimumAttack
 from training.execution import reproducible
 from training.robustness.measure import Job, Subject
+from training.victim import Victim
 
 _BATCH: Final = {"cpu": 16, "cuda": 256}
 # Of AutoAttack's first part, which most images do not survive; one that survives everything costs 40 times as much.
 _FIRST_PART: Final = 100
-# Clean and attacked images are each looked at twice, which takes a third of a gradient.
-_LOOKING: Final = 4 / 3
+# Clean images are looked at once and attacked ones twice at most, each of which takes a third of a gradient.
+_LOOKING: Final = 1.0
 
 
 def gradients(attack: Attack, values: int) -> int:
     """Gradients that an attack takes for each image; of AutoAttack, for an image that falls to its first part.
+
+    Of the attack that knows the detector, for an image that never passes.
 
     Args:
         attack: The attack.
         values: C * H * W, which JSMA changes one by one.
     """
     match attack:
+        case PGD():
+            return attack.restarts * attack.iterations
         case LinfAttack():
             return attack.iterations
         case MinimumAttack():
@@ -36,7 +41,9 @@ def gradients(attack: Attack, values: int) -> int:
         case JSMA():
             return math.floor(attack.gamma * values)
         case DetectorAware():
-            return len(attack.weights) * gradients(attack.attack, values)
+            known = attack.attack
+            plain = gradients(known, values)
+            return plain + attack.attempts * (known.iterations if isinstance(known, LinfAttack) else plain)
         case AutoAttack():
             return _FIRST_PART
     raise AssertionError(f"an attack of unknown cost, {attack.name}")
@@ -50,17 +57,15 @@ def work(subject: Subject, job: Job) -> float:
     return subject.task(job).images * (each * share + _LOOKING)
 
 
-def one_gradient(subject: Subject, *, threads: int) -> float:
+def one_gradient(victim: Victim, some: ImageSet, *, threads: int) -> float:
     """Seconds for the gradient of the whole ensemble at one image, the second time, when everything is warm."""
-    victim = subject.victim
-    first = subject.test.images[: _BATCH[victim.device.type]]
-    images = torch.from_numpy(as_floats(first)).to(victim.device)
+    images = torch.from_numpy(as_floats(some.images[: _BATCH[victim.device.type]])).to(victim.device)
     labels = torch.zeros(len(images), dtype=torch.int64, device=victim.device)
     took = 0.0
     with reproducible(threads, victim.device):
         for _ in range(2):
             started = time.perf_counter()
-            found = gradient(victim.ensemble, images, lambda logits: ensemble_loss(logits, labels))
+            found = gradient(victim.folded, images, lambda logits: ensemble_loss(logits, labels))
             found.direction.sum().item()  # waits for a GPU
             took = time.perf_counter() - started
     return took / len(images)

@@ -13,7 +13,7 @@ from detector.prediction import Ints, mean_prediction
 from detector.rates import Rate
 from detector.sample import sample
 from training.aim import Aim, Batch, Towards
-from training.attacked import BATCH_SIZE, attack
+from training.attacked import attack_with_logits
 from training.attacks.attack import Attack
 from training.datasets import Dataset
 from training.execution import describe_machine, reproducible
@@ -21,7 +21,6 @@ from training.robustness.cell import Cell, Task
 from training.robustness.gate import Gate
 from training.run import Run
 from training.splits import split_rows, take
-from training.trainer import predict
 from training.victim import Victim
 
 SEED: Final = 0
@@ -97,15 +96,14 @@ class Subject:
         task = self.task(job)
         images = self.sample(task.images)
         started = time.perf_counter()
-        attacked = attack(
+        attacked = attack_with_logits(
             self.victim.run, images, job.attack, aim=job.aim, member=job.member, device=self._device,
             threads=self._threads, progress=progress, unfinished=unfinished,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         with reproducible(self._threads, self.victim.device):
-            before, after = (predict(self.victim.ensemble, each, batch_size=BATCH_SIZE) for each in (images, attacked))
             machine = describe_machine(self.victim.device, 1)
-        labels = np.asarray(images.labels)
+        before, after, labels = attacked.before, attacked.after, np.asarray(images.labels)
         was_right, is_right = (mean_prediction(logits).argmax(axis=1) == labels for logits in (before, after))
         members = after.argmax(axis=2)
         wanted = targets(job.aim, images, after.shape[2])

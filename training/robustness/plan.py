@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from detector.scores.log_diversity import LogDiversity
+from detector.threshold import Threshold
 from training.aim import Aim, AwayAsInPaper, AwayFromLabel, Towards
 from training.attacks import ATTACKS, MIM, PGD, Attack, AutoAttack, DetectorAware, IteratedAttack
 from training.attacks.minimum import MinimumAttack
@@ -22,7 +23,7 @@ _TRANSFER_EPS: Final = 0.05
 TRANSFERRED: Final[Sequence[IteratedAttack]] = (PGD(eps=_TRANSFER_EPS), MIM(eps=_TRANSFER_EPS))
 AIMS: Final = (LABEL, TARGET)
 # The paper's attacks on MNIST, for what is as easy as that; its attacks on CIFAR-10 for the rest.
-_EASY: Final = frozenset({"digits", "mnist", "fashion-mnist"})
+EASY: Final = frozenset({"digits", "mnist", "fashion-mnist"})
 
 
 def table_of(config: TrainConfig) -> Accuracies | None:
@@ -35,7 +36,7 @@ def rows_of(config: TrainConfig) -> Sequence[Row]:
     table = (
         table_of(config)
         or accuracies_of(config.dataset, 3, "none")
-        or accuracies_of("mnist" if config.dataset in _EASY else "cifar10", 3, "none")
+        or accuracies_of("mnist" if config.dataset in EASY else "cifar10", 3, "none")
     )
     assert table is not None
     return table.rows
@@ -68,7 +69,8 @@ def climb(eps: float) -> Attack:
 
 def aware(eps: float) -> dict[str, Any]:
     """What tells the attack that knows the detector from others; its threshold is the run's."""
-    return {"method": DetectorAware.method, "attack": climb(eps).describe()}
+    settings = _knowing(eps, Threshold(overall=0.0)).describe()
+    return {name: value for name, value in settings.items() if name != "threshold"}
 
 
 def attacks(config: TrainConfig, counts: Counts, gate: Gate) -> list[Job]:
@@ -80,9 +82,14 @@ def attacks(config: TrainConfig, counts: Counts, gate: Gate) -> list[Job]:
         for aim in aims_of(attack)
     ]
     for eps in radii_of(rows):
-        knowing = DetectorAware(attack=climb(eps), score=LogDiversity(), threshold=gate.threshold)
+        knowing = _knowing(eps, gate.threshold)
         jobs += [Job(attack=attack, aim=LABEL, images=counts.strong) for attack in (AutoAttack(eps=eps), knowing)]
     return jobs
+
+
+def _knowing(eps: float, threshold: Threshold) -> DetectorAware:
+    """The attack that knows the detector."""
+    return DetectorAware(attack=climb(eps), score=LogDiversity(), threshold=threshold)
 
 
 def transfers(config: TrainConfig, counts: Counts) -> list[Job]:

@@ -81,7 +81,7 @@ def _compute(
         return
     left.sort(key=lambda each: work(*each))
     attacked = {subject.digest: subject for subject, _ in left}
-    one = {digest: one_gradient(subject, threads=threads) for digest, subject in attacked.items()}
+    one = {digest: one_gradient(subject.victim, subject.test, threads=threads) for digest, subject in attacked.items()}
     whole = sum(one[subject.digest] * work(subject, job) for subject, job in left)
     where = left[0][0].victim.device
     longer = any(isinstance(job.attack, AutoAttack) for _, job in left)

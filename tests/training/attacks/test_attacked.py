@@ -1,18 +1,21 @@
 """Attacked images of a run: what is known about each, and a stop that costs nothing."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
 from detector.prediction import mean_prediction
-from training import Run, attack, sample
+from training import Run, attack, export, sample
 from training.aim import AwayAsInPaper, AwayFromLabel, Batch, Towards
-from training.attacks import BIM, FGSM, MIM, PGD, AsInPaper, Attack, Targeted, Untargeted
+from training.attacks import BIM, FGSM, MIM, PGD, AsInPaper, Attack, CarliniWagner, JSMAPairs, Targeted, Untargeted
+from training.ensemble import Ensemble
 
 
 @pytest.mark.parametrize("settings", [FGSM(eps=0.1), PGD(eps=0.1)], ids=["fgsm", "pgd"])
@@ -124,6 +127,72 @@ def test_members_that_are_not_there_are_refused(run: Run, validation: ImageSet) 
         attack(run, validation, FGSM(eps=0.1), member=3, progress=False)
 
 
+@pytest.fixture(scope="module")
+def sessions(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[onnxruntime.InferenceSession]:
+    """The members as they are exported."""
+    bundle = export(run, tmp_path_factory.mktemp("exported") / "bundle")
+    return [onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]) for each in bundle.members]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [PGD(eps=0.1), CarliniWagner(c=10.0, steps=60), JSMAPairs(gamma=0.1)],
+    ids=lambda settings: settings.method,
+)
+def test_success_is_what_the_exported_ensemble_says(
+    run: Run, validation: ImageSet, sessions: list[onnxruntime.InferenceSession], settings: Attack
+) -> None:
+    some = sample(validation, 40)
+    found = attack(run, some, settings, progress=False)
+    before, after = (
+        np.stack([each.run(["logits"], {"images": images})[0] for each in sessions], axis=1)
+        for images in (some.images, found.images)
+    )
+    right, wrong = (mean_prediction(logits).argmax(axis=1) for logits in (before, after))
+    expected = (right == some.labels) & (wrong != some.labels)
+    assert expected.any()
+    assert np.array_equal(np.asarray(found.success), expected)
+
+
+def test_where_the_folded_copy_is_mistaken_the_networks_decide(
+    run: Run, validation: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy with other answers: what fools it alone is no success, and is attacked again until it is one."""
+    some, settings = sample(validation, 40), CarliniWagner(c=10.0, steps=60, confidence=0.0)
+    alone = attack(run, some, settings, progress=False)
+    network, _ = run.trained()
+    spoilt = deepcopy(network).requires_grad_(requires_grad=False)
+    with torch.no_grad():
+        for weights in spoilt.parameters():
+            weights.mul_(1 + 0.05 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)))
+    monkeypatch.setattr("training.victim.folded", lambda *_: spoilt)
+    found = attack(run, some, settings, progress=False)
+    changed = (found.images != some.images).any(axis=(1, 2, 3))
+    with torch.no_grad():
+        answers = mean_prediction(network(torch.from_numpy(found.images)).numpy()).argmax(axis=1)
+    assert (answers != some.labels)[changed].all()
+    assert np.asarray(found.success).sum() > 0.9 * np.asarray(alone.success).sum() > 0
+
+
+def test_the_networks_are_judged_by_in_full_float32(
+    run: Run, validation: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a CPU has anyway: what is looked at is what a GPU would be told."""
+    short: dict[bool, set[bool]] = {True: set(), False: set()}
+    forward = Ensemble.forward
+
+    def looking(self: Ensemble, images: torch.Tensor) -> torch.Tensor:
+        is_folded = not any(isinstance(module, torch.nn.BatchNorm2d) for module in self.modules())
+        short[is_folded].add(torch.backends.cudnn.allow_tf32)
+        return forward(self, images)
+
+    monkeypatch.setattr(Ensemble, "forward", looking)
+    attack(run, sample(validation, 5), FGSM(eps=0.1), progress=False)
+    assert short[False] == {False}
+    assert True in short[True]
+    assert torch.backends.cudnn.allow_tf32
+
+
 class Interrupted(Exception):
     """What stops an attack in a test."""
 
@@ -200,6 +269,16 @@ def test_other_targets_are_refused(choice: str | int) -> None:
 def test_a_target_beyond_the_classes_is_refused(run: Run, validation: ImageSet) -> None:
     with pytest.raises(InputError, match="target: expected 0 to 9, found 10"):
         attack(run, validation, MIM(eps=0.1), aim=Towards(10), progress=False)
+
+
+def test_several_steps_fool_no_fewer_than_one(run: Run, validation: ImageSet) -> None:
+    """Where gradients are masked, they may: one step jumps over what hides the way."""
+    for eps in (0.1, 0.2):
+        one, several = (
+            np.asarray(attack(run, validation, settings, progress=False).success).sum()
+            for settings in (FGSM(eps=eps), PGD(eps=eps, steps=20, step_size=eps / 8))
+        )
+        assert several > one > 0
 
 
 def test_an_unbounded_attack_always_succeeds(run: Run, validation: ImageSet) -> None:
