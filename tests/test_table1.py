@@ -61,12 +61,12 @@ def trainings(script: ModuleType, line: str) -> Iterator[TrainConfig]:
         replace(settings_of("cifar10"), precision="bfloat16", compile=True, members=5, patience=3),
         replace(settings_of("mnist"), milestones=(0.25, 0.5), learning_rate=(1e-3, 2e-3, 3e-3)),
         replace(settings_of("mnist"), schedule="cosine", milestones=()),
-        TrainConfig(dataset="cifar10", arch="resnet18", **{**recipe("fast", "cifar10"), "growing": False}),
+        TrainConfig(dataset="cifar10", arch="resnet18", **{**recipe("fast", "cifar10"), "growing": True}),
         settings_of("cifar10", adversarial="pgd"),
         replace(settings_of("cifar10", adversarial="fgsm"), batch_size=64),
         settings_of("cifar10", members=5),
     ],
-    ids=[*TABLE1, "digits", "fast", "quick", "rates", "schedule", "not-growing", "adversarial", "small-batch", "five"],
+    ids=[*TABLE1, "digits", "fast", "quick", "rates", "schedule", "growing", "adversarial", "small-batch", "five"],
 )
 def test_the_command_for_what_is_missing_trains_it_in_the_same_way(script: ModuleType, config: TrainConfig) -> None:
     expected = [

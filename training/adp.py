@@ -89,9 +89,14 @@ def log_diversity(logits: Tensor, labels: Tensor, *, jitter: float = JITTER) -> 
     weights = torch.exp(others - others.amax(dim=2, keepdim=True).detach())
     unit = weights / torch.linalg.vector_norm(weights, dim=2, keepdim=True)
     gram = unit @ unit.transpose(1, 2) + jitter * torch.eye(members, dtype=unit.dtype, device=unit.device)
-    # Without the check, logits that are not numbers give a loss that is not a number, for the loop to report.
-    factor, _ = torch.linalg.cholesky_ex(gram)
-    return 2 * torch.diagonal(factor, dim1=1, dim2=2).log().sum(dim=1)
+    # By elimination, column after column, so that a compiler can make one kernel of it and a GPU can record it; the
+    # jitter keeps the pivots away from 0. Logits that are not numbers give a loss that is none, for the loop to report.
+    log_det = torch.zeros_like(gram[:, 0, 0])
+    for _ in range(members):
+        pivot, column = gram[:, :1, :1], gram[:, 1:, :1]
+        log_det = log_det + pivot.reshape(-1).log()
+        gram = gram[:, 1:, 1:] - column * column.transpose(1, 2) / pivot
+    return log_det
 
 
 def prediction_entropy(logits: Tensor, *, classes: Tensor | None = None) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from detector.errors import RunError
 from detector.files import replacing
+from training.optimiser import restore_optimiser
 
 _AGAIN: Final = "train again into a new folder"
 
@@ -82,7 +83,7 @@ class Checkpoint:
         """
         self._load(ensemble, self.ensemble)
         try:
-            optimiser.load_state_dict(self.optimiser)
+            restore_optimiser(optimiser, self.optimiser)
         except (RuntimeError, ValueError) as error:
             raise self._other(error) from None
 

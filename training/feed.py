@@ -34,12 +34,12 @@ class Feed:
         return len(self._labels)
 
     def batches(self, picks: Sequence[Ints]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each array of rows, images (n, C, H, W) float32 in [0, 1] and labels (n,), on the device."""
+        """For each array of rows, images (n, C, H, W) as they are stored and labels (n,) int64, on the device."""
         if self._at_hand is not None:
             for rows in picks:
                 index = torch.from_numpy(rows).to(self._device)
                 # On a CPU many times faster than `[index]`, which looks up every single pixel of 8 bits.
-                yield floats(self._at_hand.index_select(0, index)), self._labels[index]
+                yield self._at_hand.index_select(0, index), self._labels[index]
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as reader:
             coming = reader.submit(self._read, picks[0]) if picks else None
@@ -47,10 +47,8 @@ class Feed:
                 assert coming is not None
                 images = coming.result()
                 coming = reader.submit(self._read, picks[step + 1]) if step + 1 < len(picks) else None
-                yield (
-                    floats(images.to(self._device, non_blocking=True)),
-                    self._labels[torch.from_numpy(rows).to(self._device)],
-                )
+                labels = self._labels[torch.from_numpy(rows).to(self._device)]
+                yield images.to(self._device, non_blocking=True), labels
 
     def _read(self, rows: Ints) -> Tensor:
         """Images from disk, where a GPU can fetch them."""

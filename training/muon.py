@@ -29,40 +29,48 @@ class Muon(torch.optim.SGD):
 
     Args:
         groups: Of parameters; those with `kernels` true take orthogonalised steps.
+        fused: Whether the rest of a step is one kernel, see `torch.optim.SGD`.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, groups: Iterable[dict[str, Any]], *, fused: bool | None = None) -> None:
         # The momentum of kernels is taken before a step becomes orthogonal, so SGD is to add none to it.
         plain = {"momentum": 0.0, "nesterov": False}
         own = [{**group, **(plain if group["kernels"] else {})} for group in groups]
-        super().__init__(own, lr=0.0, momentum=_MOMENTUM, nesterov=True)
+        super().__init__(own, lr=0.0, momentum=_MOMENTUM, nesterov=True, fused=fused)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Takes a step; parameters without gradients stand still. The gradients of kernels are gone after it."""
         kernels = [weight for group in self.param_groups if group["kernels"]
                    for weight in group["params"] if weight.grad is not None]  # fmt: skip
+        norms = [self._state(weight)["norm"] for weight in kernels]
         for alike in _by_shape(kernels):
-            for weight, direction in zip(alike, orthogonal(torch.stack([*map(self._hurried, alike)])), strict=True):
-                assert weight.grad is not None
-                weight.grad.copy_(direction.view_as(weight) * self.state[weight]["norm"])
+            directions = orthogonal(torch.stack([hurried.flatten(1) for hurried in self._hurried(alike)]))
+            torch._foreach_copy_(_gradients(alike), [*directions.view(-1, *alike[0].shape)])
+        if kernels:
+            torch._foreach_mul_(_gradients(kernels), norms)
         rates = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
-            group["lr"] *= 1.0 if group["kernels"] else _REST
+            group["lr"] = group["lr"] * (1.0 if group["kernels"] else _REST)  # not in place, where rates are tensors
         super().step(closure)
         for group, rate in zip(self.param_groups, rates, strict=True):
             group["lr"] = rate
-        for weight in kernels:
-            weight.mul_(self.state[weight]["norm"] / weight.norm())
+        if kernels:
+            torch._foreach_mul_(kernels, torch._foreach_div(norms, torch._foreach_norm(kernels)))
 
-    def _hurried(self, weight: nn.Parameter) -> Tensor:
-        """A kernel's gradient with Nesterov momentum, as a matrix."""
-        state = self.state[weight]
+    def _hurried(self, weights: list[nn.Parameter]) -> list[Tensor]:
+        """Kernels' gradients with Nesterov momentum."""
+        gradients, momenta = _gradients(weights), [self._state(weight)["momentum"] for weight in weights]
+        torch._foreach_mul_(momenta, _MOMENTUM)
+        torch._foreach_add_(momenta, gradients)
+        return list(torch._foreach_add(gradients, momenta, alpha=_MOMENTUM))
+
+    def _state(self, weight: nn.Parameter) -> dict[str, Tensor]:
+        """What is kept of a kernel: its norm at the start, and its momentum."""
+        state: dict[str, Tensor] = self.state[weight]
         if not state:
             state["norm"], state["momentum"] = weight.norm(), torch.zeros_like(weight)
-        assert weight.grad is not None
-        momentum: Tensor = state["momentum"].mul_(_MOMENTUM).add_(weight.grad)
-        return (weight.grad + _MOMENTUM * momentum).flatten(1)
+        return state
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -80,9 +88,14 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + torch.finfo(x.dtype).tiny)
     for _ in range(_STEPS):
         square = x @ x.mT
-        x = one * x + (three * square + five * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=three, alpha=five), x, beta=one)
     x = x / x.shape[1] ** 0.5
     return x if wide else x.mT
+
+
+def _gradients(weights: list[nn.Parameter]) -> list[Tensor]:
+    """Theirs, all of which have one."""
+    return [weight.grad for weight in weights if weight.grad is not None]
 
 
 def _by_shape(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -5,6 +5,7 @@
 All at once, or one member at a time (`sequential`): the loss needs every member's logits, but the backward
 pass needs only one member's activations, so a first pass without them finds the gradient of the loss by the
 logits, and each member then runs again, on the same draws, and takes its part of it (Section 3.1).
+A GPU has room for the members beside each other: each runs on a stream of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,8 @@ class Step:
         self._forwards: list[Callable[[Tensor], Tensor]] = [
             torch.compile(member, dynamic=False) if config.compile else member for member in self._members
         ]
+        self._loss = torch.compile(adp.terms, dynamic=False) if config.compile else adp.terms
+        self._streams: list[torch.cuda.Stream] = []
 
     def __call__(self, images: Tensor, labels: Tensor, *, frozen: frozenset[int], classes: Tensor | None) -> Tensor:
         """Puts the gradients of the mean loss over the batch into the parameters.
@@ -82,7 +85,18 @@ class Step:
 
     def _stacked(self, images: Tensor, *, learning: frozenset[int]) -> Tensor:
         """All members', (N, K, L); with activations kept for those that learn."""
-        return torch.stack([self._logits(k, images, learns=k in learning) for k in range(len(self._members))], dim=1)
+        if images.device.type == "cpu":
+            logits = [self._logits(k, images, learns=k in learning) for k in range(len(self._members))]
+            return torch.stack(logits, dim=1)
+        logits, here = [], torch.cuda.current_stream(images.device)
+        self._streams = self._streams or [torch.cuda.Stream(images.device) for _ in self._members]  # type: ignore[no-untyped-call]
+        for k, stream in enumerate(self._streams):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                logits.append(self._logits(k, images, learns=k in learning))
+        for stream in self._streams:
+            here.wait_stream(stream)
+        return torch.stack(logits, dim=1)
 
     def _logits(self, k: int, images: Tensor, *, learns: bool) -> Tensor:
         """One member's, in the precision it trains in."""
@@ -93,9 +107,10 @@ class Step:
     def _terms(self, logits: Tensor, labels: Tensor, classes: Tensor | None) -> Tensor:
         """The loss and its parts, means over the batch."""
         config = self._config
-        return adp.terms(
+        terms: Tensor = self._loss(
             logits, labels, alpha=config.alpha, beta=config.beta, temperature=config.temperature, classes=classes
         )
+        return terms
 
 
 def half_attacked(

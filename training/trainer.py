@@ -16,20 +16,20 @@ from detector.errors import InputError, RunError
 from detector.imageset import Images, ImageSet, as_floats
 from detector.prediction import mean_prediction
 from training import adp
-from training.augment import AUGMENTATIONS, vary
+from training.augment import AUGMENTATIONS
 from training.config import TrainConfig
 from training.convergence import converged
 from training.datasets import Dataset
 from training.ensemble import Ensemble, build_ensemble
 from training.execution import describe_machine
 from training.feed import Feed
-from training.growth import shrink, size_at, sizes
+from training.growth import size_at, sizes
 from training.networks import check_answers
-from training.optimiser import build_optimiser, set_learning_rates
 from training.parallel import Group
 from training.seeds import generator, torch_seed
 from training.splits import split_rows, take
-from training.step import Step, half_attacked, sampled
+from training.step import sampled
+from training.update import Update
 
 # How often the loss is fetched from a GPU, which waits for it.
 _LOOK_EVERY: Final = 50
@@ -75,8 +75,8 @@ class Trainer:
         if self.group.size > 1 and self.device.type == "cuda":
             # Inside the ensemble, which stays what it is.
             nn.SyncBatchNorm.convert_sync_batchnorm(self.ensemble)  # type: ignore[no-untyped-call]
-        self.optimiser = build_optimiser(self.ensemble.members, config)
-        self._step = Step(self.ensemble, config)
+        self._update = Update(self.ensemble, config, self.group)
+        self.optimiser = self._update.optimiser
 
     @property
     def steps(self) -> int:
@@ -138,19 +138,13 @@ class Trainer:
         for step, (images, labels) in enumerate(self.feed.batches(shares)):
             # Drawn for the whole batch in every process, so that it does not matter how many there are.
             done = (epoch * steps + step) / (config.epochs * steps)
-            to = size_at(self._image_size, done) if config.growing else self._image_size
-            table = augmentation.table(rng, config.batch_size)
-            images = shrink(vary(config.augment, images, self.group.share(table)), to)  # noqa: PLW2901
-            if config.adversarial != "none":
-                images = half_attacked(  # noqa: PLW2901
-                    self.ensemble, images, labels, shares[step],
-                    adversary=config.adversarial, key=(config.seed, epoch, step),
-                )  # fmt: skip
-            set_learning_rates(self.optimiser, config, done)
+            size = size_at(self._image_size, done) if config.growing else self._image_size
+            table = self.group.share(augmentation.table(rng, config.batch_size))
             classes = self._sampled(labels, epoch, step) if config.sampled_classes else None
-            terms = self._step(images, labels, frozen=frozen, classes=classes)
-            self.group.average(self.ensemble.parameters())
-            self.optimiser.step()
+            terms = self._update(
+                images, labels, table, done=done, size=size, frozen=frozen, classes=classes,
+                rows=shares[step], key=(config.seed, epoch, step),
+            )  # fmt: skip
             totals += terms
             looks = self.device.type == "cpu" or (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps
             after_step(self._loss(terms, totals, epoch, step) if looks else None)
@@ -170,7 +164,9 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, Any]:
         """Accuracies and losses, and the score as a server would compute it, on the validation images."""
-        logits = predict(self.ensemble.eval(), self.validation, batch_size=self.config.batch_size)
+        # A GPU is idle between small batches, and without activations to keep there is room for larger ones.
+        size = self.config.batch_size * (4 if self.device.type == "cuda" else 1)
+        logits = predict(self.ensemble.eval(), self.validation, batch_size=size)
         if not np.isfinite(logits).all():
             raise self._diverged("validation logits: expected finite numbers, found NaN or infinity", epoch)
         labels = np.asarray(self.validation.labels)

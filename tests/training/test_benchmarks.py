@@ -35,7 +35,8 @@ def test_train_step(tmp_path: Path) -> None:
         "adp / cross-entropy, K=3",
         "adp / cross-entropy, K=5",
         "ours (eager) / plain, K=3",
-        "feeding / fastest step, K=3",
+        "adp / cross-entropy (fastest), K=3",
+        "fed / at hand (fastest), K=3",
         "sequential / simultaneous, K=3",
     }
     assert all(value > 0 for value in found["ratios"].values())

@@ -187,7 +187,7 @@ def test_help_says_what_each_recipe_has(capsys: pytest.CaptureFixture[str]) -> N
     said = " ".join(capsys.readouterr().out.split())
     assert "networks in the ensemble, 2 to one less than there are classes (default: 3)" in said
     assert "how often each image is seen (default: digits 40, fast 18, paper 180)" in said
-    assert "(default: digits off, fast on, paper off)" in said
+    assert "(default: digits adam, fast muon, paper adam)" in said
 
 
 def test_the_command_runs_as_a_process(

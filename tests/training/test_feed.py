@@ -46,9 +46,10 @@ def test_batches_are_plain_indexing_bit_for_bit(kind: str, tmp_path: Path) -> No
     batches = list(feed.batches(PICKS))
     assert len(batches) == len(PICKS)
     for rows, (batch, labels) in zip(PICKS, batches, strict=True):
-        assert batch.dtype == torch.float32
         assert labels.dtype == torch.int64
-        assert np.array_equal(batch.numpy(), as_floats(images[rows]))
+        assert batch.numpy().dtype == images.dtype
+        assert np.array_equal(batch.numpy(), images[rows])
+        assert np.array_equal(floats(batch).numpy(), as_floats(images[rows]))
         assert np.array_equal(labels.numpy(), LABELS[rows])
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training import TrainConfig
-from training.optimiser import build_optimiser, schedule, set_learning_rates
+from training.optimiser import build_optimiser, restore_optimiser, schedule, set_learning_rates
 
 
 def members(count: int = 3) -> nn.ModuleList:
@@ -112,3 +112,39 @@ def test_a_schedule_scales_every_members_rate() -> None:
     set_learning_rates(optimiser, config, 0.5)
     rates: dict[int, Any] = {group["member"]: group["lr"] for group in optimiser.param_groups}
     assert rates == pytest.approx({0: 5e-4, 1: 1e-3, 2: 2e-3})
+
+
+def steps(nets: nn.ModuleList, optimiser: torch.optim.Optimizer, config: TrainConfig, count: int, start: int) -> None:
+    """So many, with gradients of their own."""
+    for step in range(start, start + count):
+        torch.manual_seed(step)
+        set_learning_rates(optimiser, config, step / 10)
+        for parameter in nets.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimiser.step()
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "muon"])
+@pytest.mark.parametrize("there", [False, True], ids=["from-recorded", "to-recorded"])
+def test_a_run_goes_on_where_steps_are_recorded_or_not(name: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorded optimiser has fused steps and rates in tensors, as a CPU has them too."""
+    plain = torch.optim.Adam
+
+    def without(*args: Any, capturable: bool, **others: Any) -> torch.optim.Adam:
+        assert isinstance(capturable, bool)  # which a CPU has not
+        return plain(*args, **others)
+
+    monkeypatch.setattr(torch.optim, "Adam", without)
+    config = TrainConfig(optimiser=name)
+    nets, twin = members(), members()
+    first = build_optimiser(nets, config, recorded=not there)
+    steps(nets, first, config, 3, 0)
+    second = build_optimiser(nets, config, recorded=there)
+    restore_optimiser(second, first.state_dict())
+    steps(nets, second, config, 3, 3)
+    steps(twin, build_optimiser(twin, config), config, 6, 0)
+    for mine, theirs in zip(nets.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)  # rates in float32
+    kinds = {type(group["lr"]) for group in second.param_groups}
+    assert kinds == ({Tensor} if there else {float})
+    assert {group["fused"] for group in second.param_groups} == {True if there else None}

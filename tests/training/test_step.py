@@ -197,22 +197,23 @@ def test_adp_2_0_leaves_the_log_diversity_out(monkeypatch: pytest.MonkeyPatch) -
 def test_mixed_precision_keeps_the_objective_in_float64(sequential: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble, (images, labels) = some_ensemble(), some_batch(4)
     given: list[torch.dtype] = []
-    factored: list[torch.dtype] = []
-    terms, cholesky = adp.terms, torch.linalg.cholesky_ex
+    eliminated: list[torch.dtype] = []
+    terms, diversity = adp.terms, adp.log_diversity
 
     def seen(logits: Tensor, labels: Tensor, **settings: Any) -> Tensor:
         given.append(logits.dtype)
         return terms(logits, labels, **settings)
 
-    def factor(gram: Tensor) -> Any:
-        factored.append(gram.dtype)
-        return cholesky(gram)
+    def found_by(logits: Tensor, labels: Tensor) -> Tensor:
+        found = diversity(logits, labels)
+        eliminated.append(found.dtype)
+        return found
 
     monkeypatch.setattr(adp, "terms", seen)
-    monkeypatch.setattr(torch.linalg, "cholesky_ex", factor)
+    monkeypatch.setattr(adp, "log_diversity", found_by)
     found = run(ensemble, images, labels, precision="bfloat16", sequential=sequential)
     assert given == [torch.bfloat16]  # the networks computed in it
-    assert factored == [torch.float64]
+    assert eliminated == [torch.float64]
     assert found.dtype == torch.float64
     assert {value.dtype for value in gradients(ensemble).values()} == {torch.float32}
     exact = run(some_ensemble(), images, labels)
