@@ -11,7 +11,8 @@
         ├── NotFound         no model of that name
         ├── Unauthenticated  no token, or an unknown one
         ├── PermissionDenied something the server was started without
-        ├── ResourceExhausted the queue is full, or the message over the size limit
+        ├── ResourceExhausted the message over the size limit, or the queue full
+        │   └── QueueFull    the latter: the same call may succeed later
         ├── DeadlineExceeded the caller's time is up; the work is not done
         ├── Cancelled        the caller is gone
         ├── Unavailable      starting, draining, or not reachable
@@ -73,7 +74,11 @@ class PermissionDenied(ServiceError):
 
 
 class ResourceExhausted(ServiceError):
-    """The queue is full, or the message over the size limit."""
+    """The message is over the size limit, or the queue is full."""
+
+
+class QueueFull(ResourceExhausted):
+    """There is no room now. Unlike a message over the size limit, the same call may succeed later."""
 
 
 class DeadlineExceeded(ServiceError):

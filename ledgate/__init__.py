@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
         MemberError,
         NotFound,
         PermissionDenied,
+        QueueFull,
         ResourceExhausted,
         RunError,
         ServiceError,
@@ -45,12 +46,16 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
     from detector.prediction import mean_prediction
     from detector.targets import Explicit, MeanFpr, PerClass, TargetFpr, TargetTpr, Youden
     from detector.verdicts import Verdicts
+    from serving.answer import ServedVerdicts
+    from serving.asyncclient import AsyncClient
     from serving.client import Client
+    from serving.retry import Retry
     from serving.tls import Tls
 
     __version__: str
 
 __all__ = [
+    "AsyncClient",
     "Bundle",
     "BundleError",
     "Calibration",
@@ -70,8 +75,11 @@ __all__ = [
     "NotFound",
     "PerClass",
     "PermissionDenied",
+    "QueueFull",
     "ResourceExhausted",
+    "Retry",
     "RunError",
+    "ServedVerdicts",
     "ServiceError",
     "TargetFpr",
     "TargetTpr",
@@ -89,6 +97,7 @@ __all__ = [
 
 # name -> the module it is defined in
 _HOMES: Final = {
+    "AsyncClient": "serving.asyncclient",
     "Bundle": "detector.bundle",
     "BundleError": "detector.errors",
     "Calibration": "detector.calibration",
@@ -108,8 +117,11 @@ _HOMES: Final = {
     "NotFound": "detector.errors",
     "PerClass": "detector.targets",
     "PermissionDenied": "detector.errors",
+    "QueueFull": "detector.errors",
     "ResourceExhausted": "detector.errors",
+    "Retry": "serving.retry",
     "RunError": "detector.errors",
+    "ServedVerdicts": "serving.answer",
     "ServiceError": "detector.errors",
     "TargetFpr": "detector.targets",
     "TargetTpr": "detector.targets",

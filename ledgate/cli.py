@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "check": ("detector.commands.check", "tell whether a calibration still holds for today's images"),
     "classify": ("ledgate.commands.classify", "classify images with a bundle or a server"),
     "serve": ("serving.commands.serve", "serve bundles over gRPC"),
+    "bench": ("ledgate.commands.bench", "load a running server, and say what it answers"),
     "evaluate": ("training.commands.evaluate", "measure finished runs on the test images: the paper's tables"),
     "inspect": ("detector.commands.inspect", "describe a bundle"),
     "demo": ("ledgate.commands.demo", "serve the ensemble that comes with ledgate, and show what it flags"),

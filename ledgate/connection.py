@@ -36,14 +36,14 @@ def connect(address: str, options: argparse.Namespace) -> "Client":
 
     return Client(
         address,
-        tls=_tls(options),
+        tls=tls_of(options),
         token=None if options.token_file is None else read_token(options.token_file),
         token_in_plaintext=options.token_in_plaintext,
     )
 
 
-def _tls(options: argparse.Namespace) -> "Tls | None":
-    """Of the options; None where none of them is there."""
+def tls_of(options: argparse.Namespace) -> "Tls | None":
+    """What the options say of TLS; None where none of them is there."""
     from serving.tls import Tls
 
     values = (options.tls_ca, options.tls_cert, options.tls_key, options.tls_server_name)

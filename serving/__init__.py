@@ -7,18 +7,37 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from detector.errors import QueueFull
+    from serving.answer import ServedVerdicts
+    from serving.asyncclient import AsyncClient
     from serving.client import Client
     from serving.config import Reply, ServerConfig
     from serving.modelinfo import ModelInfo
+    from serving.retry import Retry
     from serving.server import Server
     from serving.tls import Tls
 
-__all__ = ["Client", "ModelInfo", "Reply", "Server", "ServerConfig", "Tls"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ModelInfo",
+    "QueueFull",
+    "Reply",
+    "Retry",
+    "ServedVerdicts",
+    "Server",
+    "ServerConfig",
+    "Tls",
+]
 
 _HOMES: Final = {
+    "AsyncClient": "serving.asyncclient",
     "Client": "serving.client",
     "ModelInfo": "serving.modelinfo",
+    "QueueFull": "detector.errors",
     "Reply": "serving.config",
+    "Retry": "serving.retry",
+    "ServedVerdicts": "serving.answer",
     "Server": "serving.server",
     "ServerConfig": "serving.config",
     "Tls": "serving.tls",

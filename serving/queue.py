@@ -11,7 +11,7 @@ images and not in requests, since images are what memory and a run cost.
 from collections import OrderedDict
 from typing import Generic, Protocol, Self, TypeVar
 
-from detector.errors import ResourceExhausted
+from detector.errors import QueueFull
 
 
 class Waiting(Protocol):
@@ -77,7 +77,7 @@ class RequestQueue(Generic[T]):
         """Says whether a request of so many images would be let in now.
 
         Raises:
-            ResourceExhausted: There is no room.
+            QueueFull: There is no room.
         """
         counted = self._images - (0 if self._guest is None else self.left(self._guest))
         if count > self._max_queue:
@@ -85,7 +85,7 @@ class RequestQueue(Generic[T]):
         else:
             full = counted + count > self._max_queue
         if full:
-            raise ResourceExhausted(
+            raise QueueFull(
                 f"queue: expected room for {count} images, found {self._images} of {self._max_queue} waiting; "
                 "try again later"
             )
@@ -94,7 +94,7 @@ class RequestQueue(Generic[T]):
         """Lets a request in, behind all others.
 
         Raises:
-            ResourceExhausted: There is no room.
+            QueueFull: There is no room.
         """
         self.admit(request.count)
         self._requests[request] = 0

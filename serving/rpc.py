@@ -6,7 +6,7 @@ from typing import NoReturn, TypeVar
 
 import grpc
 
-from serving.status import code_of, log_refusal, text_of
+from serving.status import code_of, log_refusal, text_of, trailer_of
 
 T = TypeVar("T")
 
@@ -35,4 +35,6 @@ def guarded(context: grpc.ServicerContext, work: Callable[[], T], request_id: st
 
 def refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """Ends a call with an error's status."""
+    if trailer := trailer_of(error):
+        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *trailer))
     context.abort(code_of(error), text_of(error))

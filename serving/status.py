@@ -2,15 +2,20 @@
 
 A class of error that is not in the table never belongs to a caller. It leaves as INTERNAL without
 its text, which may hold paths and weights; the text is in the server's log.
+
+gRPC answers a message over the size limit with the code that a full queue has. So that a caller need not read texts
+to know which call may succeed later, a full queue is named: `google.rpc.ErrorInfo` in the status's details, which
+travel in the trailing metadata `grpc-status-details-bin`, where the libraries of all languages look for them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import grpc
-from google.rpc import status_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 
 from detector.errors import (
     Cancelled,
@@ -20,6 +25,7 @@ from detector.errors import (
     LedgateError,
     NotFound,
     PermissionDenied,
+    QueueFull,
     ResourceExhausted,
     ServiceError,
     Unauthenticated,
@@ -41,6 +47,10 @@ CODES: Final[Mapping[type[LedgateError], grpc.StatusCode]] = MappingProxyType(
         Internal: grpc.StatusCode.INTERNAL,
     }
 )
+DOMAIN: Final = "ledgate.v1"
+# What tells a class apart from others that share its code.
+REASONS: Final[Mapping[type[LedgateError], str]] = MappingProxyType({QueueFull: "QUEUE_FULL"})
+DETAILS: Final = "grpc-status-details-bin"
 INTERNAL_TEXT: Final = "internal error; the server's log says more"
 
 _CLASSES: Final = MappingProxyType({code: cls for cls, code in CODES.items()})
@@ -65,16 +75,49 @@ def text_of(error: Exception) -> str:
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    """The same code and text as a message, for streams."""
+    """The same code and text as a message, and the reason where the class has one."""
     number, _ = code_of(error).value
-    return status_pb2.Status(code=number, message=text_of(error))
+    status = status_pb2.Status(code=number, message=text_of(error))
+    reason = REASONS.get(type(error)) if isinstance(error, LedgateError) else None
+    if reason is not None:
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    return status
 
 
-def error_of(code: grpc.StatusCode, text: str) -> LedgateError:
-    """The error that a caller meets: the class of the table, or ServiceError for any other code."""
+def trailer_of(error: Exception) -> tuple[tuple[str, bytes], ...]:
+    """What a unary call says beside code and text; nothing where these say it all."""
+    status = status_of(error)
+    return ((DETAILS, status.SerializeToString()),) if status.details else ()
+
+
+def error_of(code: grpc.StatusCode, text: str, trailer: Iterable[tuple[str, Any]] = ()) -> LedgateError:
+    """The error that a caller meets: the class of the table, or ServiceError for any other code.
+
+    Args:
+        code: Of the status.
+        text: Of the status.
+        trailer: The call's trailing metadata, where a reason may be.
+    """
+    named = _reasons(next((value for key, value in trailer if key == DETAILS), b""))
+    for cls, reason in REASONS.items():
+        if reason in named and issubclass(cls, _CLASSES.get(code, ())):
+            return cls(text)
     if code in _CLASSES:
         return _CLASSES[code](text)
     return ServiceError(f"{code.name}: {text}")
+
+
+def _reasons(details: bytes) -> set[str]:
+    """The reasons of ours in a status; none where it is not one."""
+    found = set()
+    try:
+        for detail in status_pb2.Status.FromString(details).details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                found.add(info.reason)
+    except DecodeError:  # whatever stands between may have written it
+        return set()
+    return found
 
 
 def log_refusal(error: Exception, request_id: str) -> None:

@@ -12,13 +12,14 @@ from ledgate.connection import add_connection, connect
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
-    parser.add_argument("source", metavar="BUNDLE|HOST:PORT", help="a bundle's folder, or a running server")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|FILE.npz", help="PNG or JPEG files, or one .npz")
-    parser.add_argument("--model", default="", metavar="NAME", help="of a server with several; else its default")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where a bundle runs")
-    parser.add_argument("--timeout-s", type=float, default=30.0, metavar="S", help="for a server's answer, in seconds")
+    add = parser.add_argument
+    add("source", metavar="BUNDLE|HOST:PORT", help="a bundle's folder, or a server; several of them with commas")
+    add("images", type=Path, nargs="+", metavar="IMAGE|FILE.npz", help="PNG or JPEG files, or one .npz")
+    add("--model", default="", metavar="NAME", help="of a server with several; else its default")
+    add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where a bundle runs")
+    add("--timeout-s", type=float, default=30.0, metavar="S", help="for a server's answer, in seconds, tries included")
     add_connection(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON array, an object for each image")
+    add("--json", action="store_true", help="print one JSON array, an object for each image")
 
 
 def run(options: argparse.Namespace) -> int:

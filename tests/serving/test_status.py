@@ -4,6 +4,7 @@ import logging
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import detector.errors
 from detector.errors import (
@@ -13,10 +14,22 @@ from detector.errors import (
     Internal,
     LedgateError,
     NotFound,
+    QueueFull,
+    ResourceExhausted,
     ServiceError,
     Unavailable,
 )
-from serving.status import CODES, INTERNAL_TEXT, code_of, error_of, log_refusal, status_of, text_of
+from serving.status import (
+    CODES,
+    DETAILS,
+    INTERNAL_TEXT,
+    code_of,
+    error_of,
+    log_refusal,
+    status_of,
+    text_of,
+    trailer_of,
+)
 
 ALL = [value for value in vars(detector.errors).values() if isinstance(value, type)]
 NUMBERS = {  # of the gRPC specification
@@ -54,7 +67,8 @@ def test_an_error_survives_the_way_to_the_client(cls: type[LedgateError]) -> Non
 
 @pytest.mark.parametrize("cls", ALL)
 def test_every_error_has_one_status_and_only_callers_errors_tell_their_text(cls: type[LedgateError]) -> None:
-    code = CODES.get(cls, grpc.StatusCode.INTERNAL)
+    named = ResourceExhausted if cls is QueueFull else cls  # the one class that shares a code with its base
+    code = CODES.get(named, grpc.StatusCode.INTERNAL)
     status = status_of(instance(cls))
     assert code_of(instance(cls)) is code
     assert status.code == NUMBERS[code]
@@ -78,6 +92,55 @@ def test_a_code_of_others_is_a_service_error() -> None:
     error = error_of(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
     assert type(error) is ServiceError
     assert str(error) == "UNIMPLEMENTED: Method not found!"
+
+
+def test_a_full_queue_survives_the_way_beside_what_else_is_told() -> None:
+    trailer = (("x-request-id", "7"), *trailer_of(QueueFull("why")))
+    error = error_of(grpc.StatusCode.RESOURCE_EXHAUSTED, "why", trailer)
+    assert type(error) is QueueFull
+    assert str(error) == "why"
+
+
+def test_its_name_is_that_of_googles_error_model() -> None:
+    ((key, value),) = trailer_of(QueueFull("why"))
+    status = status_pb2.Status.FromString(value)
+    info = error_details_pb2.ErrorInfo()
+    assert key == "grpc-status-details-bin"
+    assert (status.code, status.message, len(status.details)) == (8, "why", 1)
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("QUEUE_FULL", "ledgate.v1")
+
+
+@pytest.mark.parametrize("cls", CODES)
+def test_other_errors_say_it_all_by_code_and_text(cls: type[LedgateError]) -> None:
+    assert trailer_of(cls("why")) == ()
+
+
+def other(reason: str, domain: str) -> bytes:
+    """A status with a reason."""
+    status = status_pb2.Status(code=8, message="why")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=domain))
+    return bytes(status.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        (),
+        ((DETAILS, b""),),
+        ((DETAILS, b"\xff no status"),),
+        ((DETAILS, other("QUEUE_FULL", "example.org")),),
+        ((DETAILS, other("QUOTA", "ledgate.v1")),),
+        (("other-bin", other("QUEUE_FULL", "ledgate.v1")),),
+    ],
+    ids=["nothing", "empty", "junk", "of another domain", "of another reason", "under another name"],
+)
+def test_only_our_word_makes_it_a_full_queue(trailer: tuple[tuple[str, bytes], ...]) -> None:
+    assert type(error_of(grpc.StatusCode.RESOURCE_EXHAUSTED, "why", trailer)) is ResourceExhausted
+
+
+def test_a_reason_without_its_code_means_nothing() -> None:
+    assert type(error_of(grpc.StatusCode.NOT_FOUND, "why", trailer_of(QueueFull("why")))) is NotFound
 
 
 def test_a_text_is_one_line_and_fits_a_trailer() -> None:
