@@ -6,6 +6,7 @@ float32 sums are exact in any order, and an answer is the same to the bit in wha
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,6 +31,7 @@ from serving.client import Client
 from serving.config import ServerConfig
 from serving.server import Server
 from serving.ticket import Ticket
+from tests.serving.callers import KINDS, Caller, Connect, Kind
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
@@ -244,3 +246,17 @@ def serve() -> Iterator[Callable[..., Served]]:
         served.client.close()
         served.channel.close()
         assert served.server.stop(PATIENCE_S) == 0
+
+
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each client in its turn."""
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture
+def connect(kind: Kind) -> Iterator[Connect]:
+    """Makes clients of that kind, which are closed at the end: `connect(address, ...)`."""
+    with ExitStack() as closing:
+        yield lambda *arguments, **options: closing.enter_context(Caller(kind, *arguments, **options))
