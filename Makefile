@@ -85,7 +85,7 @@ bench: setup ## what a training step costs, side by side; a few minutes, leaves 
 lint: setup ## format, style, types, Dockerfile, and whether the generated code is current
 	@echo "lint: ruff check" && $(BIN)/ruff check --quiet .
 	@echo "lint: ruff format" && $(BIN)/ruff format --quiet --check .
-	@echo "lint: mypy" && $(BIN)/mypy --no-error-summary && for script in reference shipped table1; do $(BIN)/mypy --no-error-summary scripts/$$script || exit 1; done
+	@echo "lint: mypy" && $(BIN)/mypy --no-error-summary && for script in figure4 reference shipped table1; do $(BIN)/mypy --no-error-summary scripts/$$script || exit 1; done
 	@echo "lint: hadolint" && $(BIN)/hadolint Dockerfile
 	@echo "lint: protos" && PYTHON=$(BIN)/python scripts/protos --check
 

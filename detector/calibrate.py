@@ -21,7 +21,9 @@ from detector.provenance import provenance
 from detector.rates import Rate
 from detector.scores import DEFAULT_SCORE, SCORES, score_named
 from detector.scores.score import Score
+from detector.shifts import MILD, changed_logits
 from detector.source import ImageSource
+from detector.sparing import spare, sparing_target
 from detector.split import Parts, Split, Work
 from detector.targets import Target
 from detector.threshold import Threshold
@@ -45,6 +47,7 @@ def calibrate(
     resume: Mapping[str, Any] | None = None,
     foreign: Mapping[str, ImageSource] | None = None,
     shifts: bool = False,
+    changed_fpr: float | None = None,
 ) -> Calibration:
     """Calibrates a bundle and writes the calibration into it.
 
@@ -67,22 +70,28 @@ def calibrate(
         seed: Of these draws.
         score: Name of the score to threshold, one of `detector.scores.SCORES`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`; the calibration holds for it.
-        report: A folder for `report.md`, `roc.png` and `scores.png`.
+        report: A folder for `report.html`, a page that needs nothing beside it and holds a few of the
+            images; and for the same as `report.md`, `roc.png` and `scores.png`.
         notes: More to record in the calibration's provenance, as JSON.
         resume: What tells these images from others, as JSON: then the answers to many images are kept
             in the bundle's folder until the calibration is written, and the same work begun again
             goes on behind them.
         foreign: Images of other kinds, by name, for which no class is right; only reported.
         shifts: Whether to report on mildly changed clean images too, see `detector.shifts`.
+        changed_fpr: Largest share of the clean images of the threshold part that is flagged after each of the mild
+            changes of `detector.shifts.MILD`, as the target is kept for clean ones; the threshold is lowered where it
+            has to be. None lets the clean images choose alone.
 
     Returns:
         The calibration as written.
 
     Raises:
-        InputError: Images that do not fit the bundle, attacks of one name, or parts that overlap.
+        InputError: Images that do not fit the bundle, attacks of one name, parts that overlap, or a target that
+            makes no promise about clean images with `changed_fpr`.
         CalibrationError: The target is out of reach with so few images; names the number it takes.
     """
     chosen = score_named(score)
+    sparing = None if changed_fpr is None else sparing_target(target, changed_fpr, len(MILD))
     if report is not None and Path(report).is_file():
         raise InputError(f"{report}: expected a folder for the report, found a file")
     attacks = _named(adversarial)
@@ -101,6 +110,8 @@ def calibrate(
     scores = chosen.of(behind.logits)
     attacked = {name: (chosen.of(value.logits), value.classes) for name, value in parts.attacks_threshold.items()}
     threshold = Threshold.choose(target, (scores, behind.classes), attacked, detector.bundle.labels)
+    if sparing is not None:
+        threshold = spare(threshold, sparing, chosen, changed_logits(detector, behind.images, MILD))
     order = np.argsort(scores, kind="stable")
     calibration = Calibration(
         score=score,
@@ -108,6 +119,7 @@ def calibrate(
         threshold=threshold.overall,
         thresholds=threshold.by_class,
         target=target,
+        changed_fpr=changed_fpr,
         **_evidence(chosen, threshold, parts),
         accuracy=None if parts.report.right is None else Rate.of(parts.report.right),
         confidence=_confidence(parts),
@@ -135,11 +147,19 @@ def calibrate(
     if split.work is not None:
         split.work.discard()
     if report is not None:
-        from detector.report import write_report  # matplotlib takes a second to import
-
-        shown = {name: chosen.of(value.logits) for name, value in parts.attacks_report.items()}
-        write_report(Path(report), detector.bundle, calibration, chosen.of(parts.report.logits), shown)
+        _report(Path(report), detector.bundle, calibration, parts)
     return calibration
+
+
+def _report(folder: Path, bundle: Bundle, calibration: Calibration, parts: Parts) -> None:
+    """Writes the report as a page, as text, and as plots by themselves."""
+    from detector.page import page, scored  # these take a second to import
+    from detector.report import write_report
+
+    clean = scored.Scored.of(calibration.score_fitted, parts.report)
+    attacks = {name: scored.Scored.of(calibration.score_fitted, one) for name, one in parts.attacks_report.items()}
+    page.write_page(folder / page.FILE, bundle, calibration, clean, attacks)
+    write_report(folder, bundle, calibration, clean.scores, {name: one.scores for name, one in attacks.items()})
 
 
 def _named(adversarial: Mapping[str, ImageSource] | Sequence[ImageSource]) -> dict[str, ImageSource]:

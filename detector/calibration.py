@@ -53,6 +53,8 @@ class Calibration(Document):
             each predicted class has its own.
         thresholds: (L,) by predicted class, or None.
         target: What the threshold was to achieve.
+        changed_fpr: Largest share of the images after each mild change that it was to flag, of those changes of
+            `detector.shifts.MILD`; None where clean images alone chose it.
         clean_scores: Sorted scores of the clean images of the threshold part, one for each source:
             what the threshold was chosen from, and what p-values count.
         clean_classes: The predicted class of each, where each class has its own threshold.
@@ -83,6 +85,7 @@ class Calibration(Document):
     threshold: float | None
     thresholds: tuple[float, ...] | None = None
     target: Annotated[Target, PlainValidator(target_from_json), PlainSerializer(target_to_json)]
+    changed_fpr: float | None = Field(default=None, gt=0, lt=1)
     false_positives: Rate
     accuracy: Rate | None
     confidence: Confidence | None = None

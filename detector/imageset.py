@@ -48,13 +48,13 @@ def check_images(images: Any, where: str = "images", first: int = 0) -> Images:
         raise InputError(f"{where}: expected uint8 or float32, found {array.dtype}")
     if len(array) == 0:
         raise InputError(f"{where}: expected at least one image, found none")
-    if array.dtype == np.float32:
-        # One pass: NaN fails both comparisons.
+    # NaN is the least and the greatest of whatever it is in, and fails both comparisons. Two passes that keep nothing
+    # are quicker than an answer for each value.
+    if array.dtype == np.float32 and not (array.min(initial=1) >= 0 and array.max(initial=0) <= 1):
         inside = (array >= 0) & (array <= 1)
-        if not inside.all():
-            bad = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
-            value = array[bad][~inside[bad]][0]
-            raise InputError(f"{where}[{first + bad}]: expected values in [0, 1], found {value}")
+        bad = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
+        value = array[bad][~inside[bad]][0]
+        raise InputError(f"{where}[{first + bad}]: expected values in [0, 1], found {value}")
     return array
 
 

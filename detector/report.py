@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -18,13 +17,10 @@ from detector.files import replacing, write_bytes
 from detector.prediction import Floats
 from detector.rates import curve
 from detector.recommendation import recommend
-from detector.scores import DEFAULT_SCORE
+from detector.scorescale import scale_for
+from detector.shifts import MILD
 from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr, TargetTpr, Youden
 
-# Log diversity runs from 0 down to minus infinity, and clean images lie close to 0: it is drawn as
-# powers of ten, and what lies beyond the ends is drawn at the ends.
-LEAST: Final = 1e-4
-MOST: Final = 1e2
 _STYLE: Final[Any] = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -49,7 +45,11 @@ def write_report(
 
 def promise(calibration: Calibration) -> str:
     """What the threshold promises, in a sentence or two."""
-    return _promise(calibration.target, len(calibration.clean_scores))
+    found = _promise(calibration.target, len(calibration.clean_scores))
+    if calibration.changed_fpr is None:
+        return found
+    kinds = ", ".join(shift.name for shift in MILD)
+    return f"{found} And likewise at most {100 * calibration.changed_fpr:g} % after each of these changes: {kinds}."
 
 
 def _promise(target: Target, n: int) -> str:
@@ -230,55 +230,20 @@ def _histogram(calibration: Calibration, clean: Floats, attacked: Mapping[str, F
     rows = figure.subplots(1 + len(attacked), 1, sharex=True, squeeze=False)[:, 0]
     shown = {"clean": clean, **attacked}
     flagged = [calibration.false_positives, *(attack.flagged for attack in calibration.attacks)]
-    scale = _Powers() if calibration.score == DEFAULT_SCORE else _Linear(np.concatenate(list(shown.values())))
+    scale = scale_for(calibration.score, np.concatenate(list(shown.values())))
     limits = np.array(calibration.thresholds or [calibration.threshold], dtype=np.float64)
     for position, (axes, (name, scores)) in enumerate(zip(rows, shown.items(), strict=True)):
         weights = np.full(len(scores), 1 / len(scores))
-        axes.hist(scale.place(scores), bins=scale.bins.tolist(), weights=weights, color=f"C{position}")
+        axes.hist(scale.place(scores), bins=scale.edges.tolist(), weights=weights, color=f"C{position}")
         axes.set_title(f"{name}: {100 * flagged[position].rate:.1f} % flagged", loc="left", fontsize=10)
         for limit in scale.place(limits).tolist():
             axes.axvline(limit, color="black", linestyle=":")
         axes.yaxis.set_major_locator(NullLocator())
         axes.spines["left"].set_visible(False)
-    scale.label(rows[-1])
+    rows[-1].set_xlim(scale.low, scale.high)
+    rows[-1].set_xticks(*zip(*scale.ticks(), strict=True))
     rows[-1].set_xlabel(f"{calibration.score.replace('_', ' ')}   (suspicious \u2190 \u2192 honest; dotted: threshold)")
     return figure
-
-
-class _Powers:
-    """A scale of negated powers of ten, for log diversity; what lies beyond the ends is drawn at the ends."""
-
-    bins = np.linspace(np.log10(LEAST), np.log10(MOST), 61)
-
-    def place(self, scores: Floats) -> Floats:
-        """Where scores are drawn."""
-        return np.asarray(np.log10(np.clip(-scores, LEAST * 1.001, MOST * 0.999)))
-
-    def label(self, axes: Axes) -> None:
-        """Ticks as scores, the suspicious end on the left."""
-        powers = np.arange(np.log10(LEAST), np.log10(MOST) + 1)
-        names = [f"{-(10.0**power):g}" for power in powers]
-        names[0], names[-1] = f"\u2265 {names[0]}", f"\u2264 {names[-1]}"
-        axes.set_xticks(powers.tolist(), names)
-        axes.set_xlim(float(powers[-1]), float(powers[0]))
-
-
-class _Linear:
-    """A plain scale that holds 98 % of the scores; what lies beyond the ends is drawn at the ends."""
-
-    def __init__(self, scores: Floats) -> None:
-        finite = scores[np.isfinite(scores)]
-        low, high = np.quantile(finite, (0.01, 0.99)) if len(finite) else (0.0, 0.0)
-        self._low, self._high = (float(low), float(high)) if low < high else (float(low) - 1, float(low) + 1)
-        self.bins = np.linspace(self._low, self._high, 61)
-
-    def place(self, scores: Floats) -> Floats:
-        """Where scores are drawn."""
-        return np.clip(scores, self._low, self._high)
-
-    def label(self, axes: Axes) -> None:
-        """The scale's ends."""
-        axes.set_xlim(self._low, self._high)
 
 
 def _save(figure: Figure, path: Path) -> None:

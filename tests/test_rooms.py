@@ -33,6 +33,7 @@ LIBRARIES = {
     "grpc": {"protos", "serving"},
     "grpc_health": {"serving"},
     "grpc_reflection": {"serving"},
+    "jinja2": {"detector"},
     "matplotlib": {"detector", "training"},
     "numpy": {"detector", "ledgate", "serving", "training"},
     "onnx": {"detector"},

@@ -68,7 +68,7 @@ def test_the_licence_travels(wheel: zipfile.ZipFile, metadata: email.message.Mes
 
 
 def test_torch_is_an_extra_and_never_a_dependency(metadata: email.message.Message) -> None:
-    assert metadata.get_all("Provides-Extra") == ["gpu", "train"]
+    assert metadata.get_all("Provides-Extra") == ["gpu", "traces", "train"]
     assert metadata["Requires-Python"] == "<3.14,>=3.11"
     base, train = set(), set()
     for line in metadata.get_all("Requires-Dist") or []:
@@ -78,8 +78,9 @@ def test_torch_is_an_extra_and_never_a_dependency(metadata: email.message.Messag
         elif 'extra == "train"' in str(requirement.marker):
             train.add(requirement.name)
     assert train == {"onnxscript", "pyautoattack", "torch", "torchvision"}
-    assert {"grpcio", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"} <= base
+    assert {"grpcio", "jinja2", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"} <= base
     assert not base & {"torch", "torchvision", "onnxscript", "pyautoattack"}
+    assert not [name for name in base if name.startswith("opentelemetry")]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from detector.files import replacing
-from detector.report import LEAST, MOST
+from detector.scorescale import LEAST, MOST
 from training.config import TrainConfig
 from training.convergence import kept_epoch
 

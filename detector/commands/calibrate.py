@@ -46,13 +46,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shifts", action="store_true",
                         help="report on mildly changed clean images too: noise, blur, brightness, JPEG, "
                         "rotation")  # fmt: skip
+    parser.add_argument("--changed-fpr", type=float, metavar="SHARE",
+                        help="with --target-fpr: and at most this share of clean images after noise 0.05, blur 1, "
+                        "brightness x0.8, JPEG 75 or rotation 10, each by itself; the threshold is lowered as far as "
+                        "it takes, and less is detected")  # fmt: skip
     parser.add_argument("--ood", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
                         help="report on images of other kinds too, for which no class is right")  # fmt: skip
     parser.add_argument("--assume-clean", action="store_true",
                         help="take --clean for scores alone that this bundle gave, as its score log holds them; live "
                         "traffic may hold attacks, and low scores sent on purpose lower the threshold")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of these draws")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.md, roc.png and scores.png there")
+    parser.add_argument("--report", type=Path, metavar="DIR",
+                        help="write report.html there, one page with a few of the images in it that needs nothing "
+                        "beside it; and report.md, roc.png and scores.png")  # fmt: skip
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON")
 
@@ -95,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _print(calibration)
     if options.report is not None:
-        print(f"report: {options.report / 'report.md'}")
+        print(f"report: {options.report / 'report.html'}")
     print(f"next: ledgate serve {options.bundle}")
     return 0
 
@@ -131,6 +137,7 @@ def _from_images(options: argparse.Namespace) -> "Calibration":
         resume=files,
         foreign=foreign,
         shifts=options.shifts,
+        changed_fpr=options.changed_fpr,
     )
 
 
@@ -138,7 +145,7 @@ def _from_scores(options: argparse.Namespace) -> "Calibration":
     """Calibrates on scores alone."""
     from detector.calibratescores import calibrate_scores
 
-    for name in ("adversarial", "report_clean", "ood", "shifts", "report"):
+    for name in ("adversarial", "report_clean", "ood", "shifts", "changed_fpr", "report"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')}: expected images in --clean with it, found scores alone")
     calibration = calibrate_scores(

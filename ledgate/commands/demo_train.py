@@ -91,7 +91,7 @@ def _explain(out: Path, answers: Answers, summary: dict[str, Any]) -> None:
     )
     ledgate = called()
     print(
-        f"\nLeft in {out}/: run/ bundle/ report/report.md samples.png images/ and the .npz files. Try next:\n"
+        f"\nLeft in {out}/: run/ bundle/ report/report.html samples.png images/ and the .npz files. Try next:\n"
         f"  {ledgate} inspect {out}/bundle\n"
         f"  {ledgate} classify {out}/bundle {out}/images/*.png\n"
         f"  {ledgate} calibrate {out}/bundle --clean {out}/calibration.npz --adversarial {out}/pgd10-0.2.npz "

@@ -302,7 +302,7 @@ def test_a_threshold_at_infinity(bundle: Bundle, clean: ImageSet, value: float) 
 def test_the_report_is_written(bundle: Bundle, clean: ImageSet, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "report"
     calibration = run(bundle, clean, {"noise": attack(clean, 1), "copy": attack(clean, 2)}, report=folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["report.md", "roc.png", "scores.png"]
+    assert sorted(file.name for file in folder.iterdir()) == ["report.html", "report.md", "roc.png", "scores.png"]
     text = (folder / "report.md").read_text()
     assert f"threshold: {calibration.threshold:.6g}, chosen as TargetFpr(0.2, delta=0.05) on 100 clean images" in text
     assert str(calibration.false_positives) in text
@@ -497,7 +497,10 @@ def test_a_class_with_too_few_images_is_named(bundle: Bundle, clean: ImageSet) -
 # calibrations of format 1
 
 
-NEW = {"fitted", "thresholds", "confidence", "views", "comparison", "fit_fraction", "repeats", "clean_classes"}
+NEW = {
+    *("fitted", "thresholds", "confidence", "views", "comparison", "fit_fraction", "repeats", "clean_classes"),
+    "changed_fpr",
+}
 
 
 def test_a_calibration_of_format_1_opens_and_flags_as_it_did(calibrated: Bundle) -> None:

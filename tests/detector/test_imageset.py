@@ -128,6 +128,11 @@ def test_the_borders_are_inside() -> None:
     check_images(changed((0, 0, 0, 0), 1.0))
 
 
+def test_images_without_pixels_are_left_to_the_shapes_check() -> None:
+    empty = np.zeros((2, 3, 0, 0), dtype=np.float32)
+    assert check_images(empty) is empty
+
+
 def test_a_spec_checks_the_shape() -> None:
     spec = InputSpec(shape=(3, 4, 6))
     assert spec.check(FLOATS) is FLOATS

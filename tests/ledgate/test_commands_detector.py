@@ -242,7 +242,7 @@ def test_calibrate(ledgate: Ledgate, files: Path, made: Path) -> None:
         "warning: NO ATTACK IS DETECTED better than chance by log_diversity: "
         f"noise-0.25 (AUC {calibration.attacks[0].auc.value:.3f})"
     )
-    assert lines[-2:] == [f"report: {files / 'report' / 'report.md'}", f"next: ledgate serve {made}"]
+    assert lines[-2:] == [f"report: {files / 'report' / 'report.html'}", f"next: ledgate serve {made}"]
     assert (files / "report" / "roc.png").exists()
     assert max(len(line) for line in lines if line.startswith("|")) < 150
 

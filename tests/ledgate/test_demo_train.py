@@ -65,7 +65,8 @@ def test_the_threshold_never_saw_a_test_image(summary: Any, home: Path) -> None:
 
 
 def test_it_leaves_everything_behind(summary: Any, home: Path) -> None:
-    left = {"run", "bundle", "report/report.md", "report/roc.png", "report/scores.png", "samples.png", "images"}
+    report = {f"report/{name}" for name in ("report.html", "report.md", "roc.png", "scores.png")}
+    left = {"run", "bundle", *report, "samples.png", "images"}
     assert {name for name in left if (home / "demo" / name).exists()} == left
 
 

@@ -12,7 +12,12 @@ from tqdm import tqdm
 
 from training.commands.data_root import add_data_root
 from training.datasets import Dataset, load
-from training.evaluation.command import PARTS
+from training.detection.counts import PAPER as FIGURE4
+from training.detection.counts import QUICK as QUICK_FIGURE4
+from training.detection.counts import counts_on
+from training.detection.report import PAGE as FIGURE4_PAGE
+from training.detection.report import write_detection
+from training.evaluation.command import DETECTION, PARTS
 from training.evaluation.experiment import Experiment, experiments
 from training.evaluation.report import PAGE as ERRORS
 from training.evaluation.report import write_report
@@ -36,15 +41,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.description = (
         "measure finished runs on the test images: the paper's tables and figures, beside ours. 'errors' is Table 1, "
-        "Fig. 2 and Fig. 5; 'robustness' Tables 2 to 5, under attack; 'transfer' Fig. 3. The last two keep every "
-        "figure in robustness.json as soon as it is there: the same command goes on where it was stopped."
+        "Fig. 2 and Fig. 5; 'robustness' Tables 2 to 5, under attack; 'transfer' Fig. 3; 'detection' Fig. 4, how well "
+        "attacked images are told from clean ones. All but the first keep what is finished: the same command goes on "
+        "where it was stopped."
     )
     add = parser.add_argument
     add("run_folders", type=Path, nargs="+", metavar="RUN",
         help="finished runs; those that differ in alpha, beta and seed alone share a table")  # fmt: skip
     add_data_root(parser)
-    add("--parts", nargs="+", choices=PARTS, metavar="PART",
-        help=f"what to measure: {', '.join(PARTS)} (default: {PARTS[0]})")  # fmt: skip
+    add("--parts", nargs="+", choices=(*PARTS, DETECTION), metavar="PART",
+        help=f"what to measure: {', '.join((*PARTS, DETECTION))} (default: {PARTS[0]})")  # fmt: skip
     add("--points", type=int, default=POINTS, metavar="IMAGES", help="test images that Fig. 2 shows, at random")
     add("--device", default="auto",
         help="for attacks: cpu, cuda, cuda:N, or auto: a CUDA device where there is one")  # fmt: skip
@@ -57,18 +63,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "images to attack", "test images at random, the same for every run; by default as many as in the paper where "
         "there is a GPU, and on a CPU what takes an hour or so for a run",
     )  # fmt: skip
+    group.add_argument("--images", type=int, metavar="N",
+                       help="for every attack that has no number of its own (default: by kind, see below)")  # fmt: skip
     for field in fields(Counts):
-        default = f"{getattr(PAPER, field.name):,} on a GPU, {getattr(QUICK, field.name):,} on a CPU"
+        default, of_detection = (
+            f"(default: {getattr(full, field.name):,} on a GPU, {getattr(quick, field.name):,} on a CPU)"
+            for full, quick in ((PAPER, QUICK), (FIGURE4, QUICK_FIGURE4))
+        )
         group.add_argument(f"--images-{field.name}", type=int, metavar="N",
-                           help=f"{_COUNTED[field.name]} (default: {default})")  # fmt: skip
+                           help=f"{_COUNTED[field.name]} {default}; for detection {of_detection}")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates."""
     check_points(options.points)
-    counts = Counts.on(find_device(options.device)).but(
-        {field.name: getattr(options, f"images_{field.name}") for field in fields(Counts)}
-    )
+    device = find_device(options.device)
+    asked = given(options)
+    counts, counts_of_detection = Counts.on(device).but(asked), counts_on(device).but(asked)
     parts = options.parts or PARTS[:1]
     groups = experiments(_evaluated(options))
     written: dict[str, Any] = {}
@@ -80,11 +91,22 @@ def run(options: argparse.Namespace) -> int:
             options.out, groups, counts, parts=parts, device=options.device, threads=options.threads
         )
         written |= json.loads(content.model_dump_json(exclude={"digest"}))
+    if DETECTION in parts:
+        found = write_detection(
+            options.out, groups, counts_of_detection, device=options.device, threads=options.threads
+        )
+        written[DETECTION] = json.loads(found.model_dump_json(exclude={"digest"}))
     if options.json:
         print(json.dumps({"path": str(options.out), **written}))
     else:
         _tell(options.out, groups, written)
     return 0
+
+
+def given(options: argparse.Namespace) -> dict[str, int | None]:
+    """What the command line says of the number of images, by kind of attack; None where it says nothing."""
+    own = {field.name: getattr(options, f"images_{field.name}") for field in fields(Counts)}
+    return {name: options.images if count is None else count for name, count in own.items()}
 
 
 def _tell(out: Path, groups: Sequence[Experiment], written: dict[str, Any]) -> None:
@@ -97,6 +119,9 @@ def _tell(out: Path, groups: Sequence[Experiment], written: dict[str, Any]) -> N
         print(f"{out / ERRORS}: {len(written['results'])} runs beside the paper's, with figures")
     if "cells" in written:
         print(f"{out / ROBUSTNESS}: what is left of them under attack, {len(written['cells'])} figures")
+    if DETECTION in written:
+        count = len(written[DETECTION]["runs"])
+        print(f"{out / FIGURE4_PAGE}: how well attacks on {count} run{'s' * (count > 1)} are detected")
 
 
 def _evaluated(options: argparse.Namespace) -> list[Evaluation]:

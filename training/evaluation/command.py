@@ -9,8 +9,10 @@ from training.config import TrainConfig
 from training.evaluation.setting import Setting
 from training.recipes import RECIPES, recipe
 
-# What `ledgate evaluate` measures.
+# What `ledgate evaluate` measures for the paper's tables.
 PARTS: Final = ("errors", "robustness", "transfer")
+# And what it measures when it is asked for by name: no table of the paper rests on it.
+DETECTION: Final = "detection"
 
 # What the command says itself, or varies.
 _SAID: Final = ("dataset", "arch", "members", "alpha", "beta", "adversarial", "epochs", "seed")

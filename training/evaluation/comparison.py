@@ -1,6 +1,7 @@
 """Ours beside the paper's: a figure with its interval, how far it is from what was printed, and whether it may be."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from detector.rates import Rate
 from training.config import TrainConfig
@@ -40,5 +41,7 @@ def label(config: TrainConfig, paper: TrainConfig | None) -> str:
     differences = "; ".join(deviations(config, paper))
     if not differences:
         return "The paper's recipe in full, on fewer training images."
+    if not deviations(replace(config, precision=paper.precision), paper):
+        return f"The paper's recipe in full, but for networks that compute in {config.precision}; on fewer training images."
     what = "A short run" if config.epochs < paper.epochs else "Not the paper's recipe"
     return f"**{what}; not comparable with the paper's figures.** Where it differs: {differences}."

@@ -26,6 +26,7 @@ def hidden_features(ensemble: Ensemble, images: ImageSet, member: int) -> NDArra
         that end in a convolution.
     """
     network = ensemble.members[member]
+    device = next(ensemble.parameters()).device
     given: list[Tensor] = []
 
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -36,9 +37,9 @@ def hidden_features(ensemble: Ensemble, images: ImageSet, member: int) -> NDArra
     try:
         with torch.inference_mode():
             for batch in torch.split(torch.from_numpy(as_floats(images.images)), _BATCH):
-                network(batch)
-                batches += [features.flatten(1) for features in given]
+                network(batch.to(device))
+                batches += [features.flatten(1).float().cpu() for features in given]
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(batches).float().numpy() if batches else None
+    return torch.cat(batches).numpy() if batches else None

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from detector.prediction import Floats
-from detector.report import LEAST, MOST
+from detector.scorescale import LEAST, MOST
 from training.evaluation.setting import Setting
 
 _BINS_A_POWER: Final = 24

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from detector.markdown import table
-from detector.report import LEAST, MOST
+from detector.scorescale import LEAST, MOST
 from training.evaluation.command import command, shell
 from training.evaluation.comparison import label
 from training.evaluation.duration import duration
