@@ -9,7 +9,7 @@ itself, from the seed and the image's number, so that no image depends on its ba
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from detector.detector import Detector
 from detector.errors import InputError
 from detector.imageset import as_floats
-from detector.prediction import Floats
+from detector.prediction import Floats, check_logits
 from detector.source import ImageSource, Selection
 from detector.verdicts import Verdicts
 
@@ -213,6 +213,15 @@ SHIFTS: Final[tuple[Shift, ...]] = (
 )
 """Those of the tables."""
 
+MILD: Final[tuple[Shift, ...]] = (
+    Noise(sigma=0.05),
+    Blur(sigma=1.0),
+    Brightness(factor=0.8),
+    Jpeg(quality=75),
+    Rotation(degrees=10),
+)
+"""One of each kind: those that a threshold can be made to spare, see `detector.sparing`."""
+
 
 def shift_evidence(
     detector: Detector, images: ImageSource | Selection, shifts: Sequence[Shift] = SHIFTS
@@ -230,9 +239,33 @@ def shift_evidence(
     Raises:
         InputError: The bundle is not calibrated, or the images do not fit.
     """
+    found = {}
+    for name, parts in changed_logits(detector, images, shifts):
+        verdicts = Verdicts.concatenate([detector.judge(part) for part in parts])
+        if verdicts.adversarial is None or verdicts.score is None:
+            raise InputError("shifts: expected a calibrated bundle, found one without a threshold")
+        found[name] = (verdicts.score, verdicts.adversarial)
+    return found
+
+
+def changed_logits(
+    detector: Detector, images: ImageSource | Selection, shifts: Sequence[Shift]
+) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
+    """What the members answer to images after each change, one change after another.
+
+    Args:
+        detector: Runs the members.
+        images: Clean images; of more than 1,000 so many are taken, evenly spaced.
+        shifts: The changes.
+
+    Yields:
+        The change's name, and the logits in batches of (B, K, L), all images together.
+
+    Raises:
+        InputError: The images do not fit, or a member answers with NaN.
+    """
     rows = np.unique(np.linspace(0, len(images) - 1, MOST).round().astype(np.int64))
     chosen = detector.bundle.input.check(images.take(rows))
-    found = {}
     with tqdm(total=len(shifts) * len(rows), desc="changing", unit=" images", disable=None, leave=False) as bar:
         for shift in shifts:
             parts = []
@@ -240,10 +273,6 @@ def shift_evidence(
                 numbers = rows[start : start + _BATCH].tolist()
                 plain = as_floats(chosen[start : start + _BATCH])
                 changed = [shift.apply(image, number) for image, number in zip(plain, numbers, strict=True)]
-                parts.append(detector.classify(np.stack(changed)))
+                parts.append(check_logits(detector.logits(np.stack(changed))))
                 bar.update(len(changed))
-            verdicts = Verdicts.concatenate(parts)
-            if verdicts.adversarial is None or verdicts.score is None:
-                raise InputError("shifts: expected a calibrated bundle, found one without a threshold")
-            found[shift.name] = (verdicts.score, verdicts.adversarial)
-    return found
+            yield shift.name, parts

@@ -11,7 +11,19 @@ from detector.bundle import Bundle
 from detector.detector import Detector
 from detector.errors import InputError
 from detector.imageset import ImageSet
-from detector.shifts import MOST, SHIFTS, Blur, Brightness, Jpeg, Noise, Rotation, Shift, shift_evidence
+from detector.shifts import (
+    MILD,
+    MOST,
+    SHIFTS,
+    Blur,
+    Brightness,
+    Jpeg,
+    Noise,
+    Rotation,
+    Shift,
+    changed_logits,
+    shift_evidence,
+)
 from tests.conftest import make_images
 
 GENERATOR = np.random.default_rng(0)
@@ -95,6 +107,21 @@ def test_a_rotation_by_nothing_and_a_full_turn() -> None:
 def test_what_is_no_change_is_refused(kind: type, field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"^{field}: expected more than 0 and at most "):
         kind(**{field: value})
+
+
+def test_mild_ones_are_in_the_table_one_of_a_kind() -> None:
+    assert {shift.name for shift in MILD} <= {shift.name for shift in SHIFTS}
+    assert len({type(shift) for shift in MILD}) == len(MILD) == 5
+
+
+def test_logits_of_changed_images(bundle: Bundle) -> None:
+    detector = Detector(bundle, device="cpu", threads=1)
+    images = make_images(70)
+    found = dict(changed_logits(detector, ImageSet(images=images), MILD))
+    assert list(found) == [shift.name for shift in MILD]
+    for shift in MILD:
+        expected = np.concatenate([detector.logits(shift.apply(image, n)[None]) for n, image in enumerate(images)])
+        np.testing.assert_allclose(np.concatenate(found[shift.name]), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_evidence_against_image_by_image(calibrated: Bundle) -> None:
