@@ -262,7 +262,7 @@ def shown(groups: Sequence[Experiment]) -> str:
 def test_a_run_in_bfloat16_alone_may_stand_beside_the_papers(make: Make) -> None:
     config = replace(settings_of("cifar10"), precision="bfloat16")
     text = section(shown(experiments([make(config)])), "CIFAR-10")
-    assert "The paper's recipe in full, but for networks that compute in bfloat16; on fewer training images." in text
+    assert "The paper's recipe in full, but for networks that compute in bfloat16; on fewer images." in text
     assert "not comparable" not in text
     other = section(shown(experiments([make(replace(config, augment="none"))])), "CIFAR-10")
     assert "**Not the paper's recipe; not comparable with the paper's figures.**" in other

@@ -42,6 +42,6 @@ def label(config: TrainConfig, paper: TrainConfig | None) -> str:
     if not differences:
         return "The paper's recipe in full, on fewer training images."
     if not deviations(replace(config, precision=paper.precision), paper):
-        return f"The paper's recipe in full, but for networks that compute in {config.precision}; on fewer training images."
+        return f"The paper's recipe in full, but for networks that compute in {config.precision}; on fewer images."
     what = "A short run" if config.epochs < paper.epochs else "Not the paper's recipe"
     return f"**{what}; not comparable with the paper's figures.** Where it differs: {differences}."
