@@ -20,10 +20,10 @@ SERVE_LEDGATE := $(SERVE)/.ledgate
 INSTALL := PYTHON='$(PYTHON)' docker/install
 SOURCES := $(shell find detector ledgate protos serving training -type f -not -path '*/__pycache__/*')
 
-.PHONY: help setup demo demo-train test test-slow test-gpu clients peers bench lint protos lock clean
+.PHONY: help setup demo demo-train test test-slow test-gpu clients peers peers-serving bench lint protos lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## the whole development environment, in .venv
 
@@ -75,6 +75,9 @@ test-gpu: setup ## the tests that need a CUDA device
 
 clients: setup ## clients of Triton and KServe, in .venv-clients, for the tests that try them
 	@PYTHON=$(BIN)/python scripts/clients
+
+peers-serving: setup ## the servers that ours is compared with, in .venv-peers-serving
+	@scripts/peers-serving
 
 peers: setup ## the attack libraries that ours are compared with, in .venv-peers
 	@scripts/peers
