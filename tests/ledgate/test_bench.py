@@ -24,6 +24,13 @@ from tests.serving.operating import OPENSSL, operated, self_signed
 
 TOKEN = "alice-0123456789-abc"
 PATIENCE_S = 60.0
+# The command, which hears Ctrl-C also where a shell has started the tests in the background, and so deaf to it.
+HEARING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ledgate.cli import main
+sys.exit(main())
+"""
 SHORT = ("--warm-up-s=0", "--calls=20", "--callers=2")
 
 
@@ -158,7 +165,7 @@ def test_tls_and_a_token(calibrated: Bundle, tmp_path: Path, capsys: pytest.Capt
 def test_ctrl_c_prints_what_was_measured(load: str, calibrated: Bundle) -> None:
     watched = Watched(enough=30)
     with served(calibrated, watched) as address:
-        command = [sys.executable, "-m", "ledgate", "bench", address, load, "--warm-up-s=0", "--duration-s=600"]
+        command = [sys.executable, "-c", HEARING, "bench", address, load, "--warm-up-s=0", "--duration-s=600"]
         with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
             assert watched.enough.wait(PATIENCE_S)
             bench.send_signal(signal.SIGINT)
