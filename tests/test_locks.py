@@ -15,7 +15,9 @@ def pins(lock: str) -> list[str]:
     return [line.rstrip(" \\") for line in lines if line[:1].isalnum()]
 
 
-@pytest.mark.parametrize("name", ["build", "clients", "dev", "peers", "peers-detection", "peers-serving", "protos", "serve"])
+@pytest.mark.parametrize(
+    "name", ["build", "clients", "dev", "peers", "peers-detection", "peers-serving", "protos", "serve"]
+)
 def test_a_lock_pins_by_hash_and_names_no_place(name: str) -> None:
     text = (ROOT / f"requirements/{name}.lock").read_text("utf-8")
     for place in ("://", "file:", "--index", "--extra-index", "--find-links", "--trusted-host", " @ "):
