@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ending import finish
 from detector.diversity import log_diversity
+from detector.errors import CalibrationError
 from detector.outputs import Outputs
 from detector.prediction import mean_prediction
 from detector.provenance import provenance
@@ -50,9 +51,13 @@ def works(size: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
     found["log_diversity"] = lambda: log_diversity(some, labels)
     found["log_diversity, members alike"] = lambda: log_diversity(alike, same)
     for name in SCORES:
-        if name != "log_diversity":
+        if name == "log_diversity":
+            continue
+        try:
             score = score_named(name).fit(fit)
-            found[name] = lambda score=score: score.measure(Outputs(some))  # type: ignore[misc]
+        except CalibrationError:  # not offered at this size
+            continue
+        found[name] = lambda score=score: score.measure(Outputs(some))  # type: ignore[misc]
     return {f"{name}, {count} x {members} x {classes}": work for name, work in found.items()}
 
 

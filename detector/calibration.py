@@ -14,11 +14,12 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from detector.confidence import Confidence, recalibrate
 from detector.device import ExecutionPath
 from detector.document import Document, Record
-from detector.errors import CalibrationError, LedgateError
+from detector.errors import CalibrationError, InputError, LedgateError
 from detector.evidence import AttackEvidence, ScoreEvidence, Seen
 from detector.prediction import Floats, Ints
 from detector.rates import Rate
 from detector.scores import SCORES, score_named
+from detector.scores.classgaussians import ClassGaussians
 from detector.scores.mixture import Typical
 from detector.scores.score import Score
 from detector.targets import PerClass, Target, target_from_json, target_to_json
@@ -81,7 +82,7 @@ class Calibration(Document):
 
     format: Literal[1, 2] = 2
     score: str
-    fitted: Typical | None = None
+    fitted: Typical | ClassGaussians | None = None
     threshold: float | None
     thresholds: tuple[float, ...] | None = None
     target: Annotated[Target, PlainValidator(target_from_json), PlainSerializer(target_to_json)]
@@ -113,6 +114,10 @@ class Calibration(Document):
             raise ValueError(f"score: expected one of {', '.join(SCORES)}, found {self.score}")
         if (self.fitted is not None) != SCORES[self.score].needs_fit:
             raise ValueError(f"fitted: expected {self.score} to be fitted if, and only if, it needs it")
+        try:
+            score_named(self.score, self.fitted)
+        except InputError as error:
+            raise ValueError(f"fitted: {error}") from error
         per_class = isinstance(self.target, PerClass)
         given = (self.thresholds is not None, self.clean_classes is not None, self.threshold is None)
         if any(field != per_class for field in given):

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-class", action="store_true",
                         help="a threshold for each predicted class; promises hold for all together")  # fmt: skip
     parser.add_argument("--score", default=DEFAULT_SCORE, choices=tuple(SCORES),
-                        help="what is thresholded; typicality is fitted on clean images")  # fmt: skip
+                        help="what is thresholded; typicality and mahalanobis are fitted on clean images")  # fmt: skip
     parser.add_argument("--delta", type=float, default=0.05, metavar="SHARE",
                         help="probability that the promise is broken by an unlucky choice of images")  # fmt: skip
     parser.add_argument("--report-clean", type=Path, metavar="PATH",
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-fraction", type=float, default=0.5, metavar="SHARE",
                         help="otherwise, share of the source images that report")  # fmt: skip
     parser.add_argument("--fit-fraction", type=float, default=0.5, metavar="SHARE",
-                        help="share of the others that typicality is fitted on")  # fmt: skip
+                        help="share of the others that such a score is fitted on")  # fmt: skip
     parser.add_argument("--shifts", action="store_true",
                         help="report on mildly changed clean images too: noise, blur, brightness, JPEG, "
                         "rotation")  # fmt: skip

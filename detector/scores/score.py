@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detector.outputs import Outputs, in_blocks
 from detector.prediction import Floats
+from detector.scores.classgaussians import ClassGaussians
 from detector.scores.mixture import Typical
 
 
@@ -28,7 +29,7 @@ class Score(ABC):
     name: ClassVar[str]
     suspicious: ClassVar[str]
     needs_fit: ClassVar[bool] = False
-    fitted: Typical | None = None
+    fitted: Typical | ClassGaussians | None = None
 
     @abstractmethod
     def measure(self, outputs: Outputs) -> Floats:

@@ -34,6 +34,7 @@ class Typicality(Score):
     name = "typicality"
     suspicious = "answers unlike those to clean images of the class"
     needs_fit = True
+    fitted: Typical | None
 
     def __init__(self, fitted: Typical | None = None) -> None:
         self.fitted = fitted

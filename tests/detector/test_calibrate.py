@@ -386,7 +386,7 @@ def test_every_score_calibrates_and_opens(bundle: Bundle, many: ImageSet, name: 
     chosen = np.isin(verdicts.score, np.array(calibration.clean_scores))
     assert chosen.sum() >= len(calibration.clean_scores)
     flags = [flag for flag, source in zip(verdicts.adversarial, chosen, strict=True) if not source]
-    if name != "typicality":
+    if not SCORES[name].needs_fit:
         assert calibration.false_positives == Rate.of(np.array(flags))
     np.testing.assert_array_equal(verdicts.adversarial, verdicts.score < calibration.threshold)
     outputs = Outputs(detector.logits(many.images[:64]))
@@ -525,3 +525,10 @@ def test_the_shipped_calibration_opens() -> None:
     assert calibration is not None
     assert calibration.threshold is not None
     assert calibration.flags(np.array([calibration.threshold]), np.zeros(1, dtype=np.int64)).tolist() == [False]
+
+
+@pytest.mark.parametrize(("name", "other"), [("typicality", "mahalanobis"), ("mahalanobis", "typicality")])
+def test_the_fit_of_another_score_is_refused(bundle: Bundle, many: ImageSet, name: str, other: str) -> None:
+    document, stranger = (run(bundle, many, score=score).model_dump(mode="json") for score in (name, other))
+    with pytest.raises(ValueError, match=f"fitted: {name}: expected a fit of its own, found one of another score"):
+        Calibration.model_validate(document | {"fitted": stranger["fitted"]})

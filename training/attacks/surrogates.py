@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from detector.scores.classgaussians import ClassGaussians
+from detector.scores.mahalanobis import Mahalanobis
 from detector.scores.mixture import Typical
 from detector.scores.score import Score
 from detector.scores.typicality import Typicality
@@ -39,6 +41,9 @@ def surrogate(score: Score, device: torch.device | str = "cpu") -> Surrogate:
     if isinstance(score, Typicality):
         assert score.fitted is not None, "typicality: fit it first"
         return _Typicality(score.fitted, device)
+    if isinstance(score, Mahalanobis):
+        assert score.fitted is not None, "mahalanobis: fit it first"
+        return _Mahalanobis(score.fitted, device)
     return _TWINS[score.name]
 
 
@@ -99,6 +104,22 @@ class _Typicality:
         gap = standard[:, None, :] - self._means[mixture]
         normal = torch.einsum("ncd,ncde->nce", gap, self._precisions[mixture])
         return torch.logsumexp(self._constants[mixture] - 0.5 * normal.square().sum(dim=2), dim=1)
+
+
+class _Mahalanobis:
+    """The log density of all log probabilities, see `detector.scores.classgaussians`."""
+
+    def __init__(self, fitted: ClassGaussians, device: torch.device | str) -> None:
+        numbers = partial(torch.tensor, dtype=torch.float64, device=device)
+        self._means, self._precision = numbers(fitted.means), numbers(fitted.precision)
+        self._which = torch.tensor(fitted.which, device=device)
+        self._constant = self._precision.diagonal().log().sum() - fitted.size / 2 * math.log(2 * math.pi)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(N, K, L) and (N,) to (N,)."""
+        values = functional.log_softmax(logits.double(), dim=2).flatten(1)
+        normal = (values - self._means[self._which[labels]]) @ self._precision
+        return self._constant - 0.5 * normal.square().sum(dim=1)
 
 
 def _statistics(logits: Tensor, labels: Tensor) -> Tensor:

@@ -187,8 +187,18 @@ def test_a_score_is_always_a_number(name: str, logits: Floats, every: dict[str, 
     assert not np.isnan(found).any()
 
 
-def test_only_the_typical_needs_a_fit(every: dict[str, Score]) -> None:
-    assert [name for name, score in every.items() if score.needs_fit] == ["typicality"]
-    assert [name for name, score in every.items() if score.fitted is not None] == ["typicality"]
-    with pytest.raises(CalibrationError, match="typicality: expected at least 100 clean images to fit, found 99"):
-        score_named("typicality").fit(random_logits(99, 0))
+def test_only_densities_need_a_fit(every: dict[str, Score]) -> None:
+    assert [name for name, score in every.items() if score.needs_fit] == ["typicality", "mahalanobis"]
+    assert [name for name, score in every.items() if score.fitted is not None] == ["typicality", "mahalanobis"]
+
+
+@pytest.mark.parametrize("name", ["typicality", "mahalanobis"])
+def test_a_fit_of_too_few_images_is_refused(name: str) -> None:
+    with pytest.raises(CalibrationError, match=f"{name}: expected at least 100 clean images to fit, found 99"):
+        score_named(name).fit(random_logits(99, 0))
+
+
+def test_a_fit_of_another_score_is_refused(every: dict[str, Score]) -> None:
+    for name, other in (("typicality", "mahalanobis"), ("mahalanobis", "typicality")):
+        with pytest.raises(InputError, match=f"{name}: expected a fit of its own, found one of another score"):
+            score_named(name, every[other].fitted)

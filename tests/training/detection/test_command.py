@@ -19,7 +19,7 @@ def test_one_command_writes_figure_page_and_json(run: Run, tmp_path: Path, capsy
     words = ["evaluate", str(run.path), "--device", "cpu", "--out", str(out), *COUNTS, "--parts", "detection"]
     assert main([*words, "--json"]) == 0
     said = capsys.readouterr()
-    assert said.err.startswith("at most 16 sets of images to attack on cpu, at most about ")
+    assert said.err.startswith("at most 17 sets of images to attack on cpu, at most about ")
     found = json.loads(said.out)["detection"]["runs"]
     assert found == json.loads((out / "detection.json").read_bytes())["runs"]
     assert [attack["right"]["n"] for attack in found[0]["attacks"]] == [12, 12, 5]
