@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -92,8 +92,3 @@ AUGMENTATIONS: Final[Mapping[str, Augmentation]] = MappingProxyType(
         "shift-flip": Augmentation(3, shift_flip),
     }
 )
-
-
-def vary(name: str, images: Tensor, table: NDArray[Any]) -> Tensor:
-    """Images varied by the augmentation of that name, from a table of its draws."""
-    return AUGMENTATIONS[name].vary(images, torch.from_numpy(table).to(images.device, non_blocking=True))

@@ -96,9 +96,7 @@ class Update:
         images = shrink(AUGMENTATIONS[self._config.augment].vary(floats(images), draws), size)
         if attack is not None:
             rows, key = attack
-            images = half_attacked(
-                self._ensemble, images, labels, rows, adversary=self._config.adversarial, key=key
-            )  # fmt: skip
+            images = half_attacked(self._ensemble, images, labels, rows, adversary=self._config.adversarial, key=key)
         images = images.contiguous(memory_format=self._format)
         terms = self._step(images, labels, frozen=frozen, classes=classes)
         self._group.average(self._ensemble.parameters())

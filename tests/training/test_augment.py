@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.augment import AUGMENTATIONS, Augmentation, affine, shift, shift_flip, unchanged, vary
+from training.augment import AUGMENTATIONS, Augmentation, affine, shift, shift_flip, unchanged
 
 
 def draws(name: str, count: int, seed: int = 0) -> Tensor:
@@ -119,10 +119,11 @@ def test_half_of_the_images_are_mirrored() -> None:
 def test_an_image_is_varied_alike_in_any_company(name: str) -> None:
     """What lets processes share a batch."""
     images = torch.from_numpy(np.random.default_rng(1).random((12, 3, 16, 16), dtype=np.float32))
-    table = AUGMENTATIONS[name].table(np.random.default_rng(0), 12)
-    whole = vary(name, images, table)
+    augmentation = AUGMENTATIONS[name]
+    table = torch.from_numpy(augmentation.table(np.random.default_rng(0), 12))
+    whole = augmentation.vary(images, table)
     for rank in range(3):
-        torch.testing.assert_close(vary(name, images[rank::3], table[rank::3]), whole[rank::3])
+        torch.testing.assert_close(augmentation.vary(images[rank::3], table[rank::3]), whole[rank::3])
 
 
 def test_a_table_has_a_row_for_each_image() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training import TrainConfig, adp
-from training.augment import vary
+from training.augment import AUGMENTATIONS
 from training.ensemble import Ensemble, build_ensemble
 from training.feed import floats
 from training.growth import shrink
@@ -52,7 +52,7 @@ def test_an_update_is_its_parts_one_after_another(optimiser: str) -> None:
     update, by_hand = Update(ensemble, config), build_optimiser(twin.members, config)
     for step, (images, labels, table) in enumerate(some_batches(3)):
         found = update(images, labels, table, done=step / 3, size=(12, 12))
-        varied = shrink(vary("shift-flip", floats(images), table), (12, 12))
+        varied = shrink(AUGMENTATIONS["shift-flip"].vary(floats(images), torch.from_numpy(table)), (12, 12))
         by_hand.zero_grad()
         terms = adp.terms(twin(varied), labels, alpha=2.0, beta=0.5)
         torch.autograd.backward(terms[0])
