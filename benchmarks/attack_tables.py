@@ -27,7 +27,7 @@ from benchmarks.ending import finish
 from detector.imageset import as_floats
 from detector.provenance import provenance
 from detector.sample import sample
-from training.attacked import BATCH_SIZE
+from training.attacked import batch_size_on
 from training.attacks import ATTACKS, Attack, Untargeted
 from training.attacks.linf import LinfAttack
 from training.attacks.minimum import MinimumAttack
@@ -75,7 +75,7 @@ def subject(options: argparse.Namespace, count: int, device: torch.device) -> Su
     images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(options.seed))
     with torch.no_grad():
         answers = [ensemble(batch.to(device)).softmax(dim=2).mean(dim=1).argmax(dim=1).cpu()
-                   for batch in torch.split(images, BATCH_SIZE)]  # fmt: skip
+                   for batch in torch.split(images, options.batch_size)]  # fmt: skip
     return Subject(ensemble=folded(ensemble, (3, 32, 32)), images=images, labels=torch.cat(answers))
 
 
@@ -101,6 +101,7 @@ def seconds(settings: Attack, on: Subject, images: int, options: argparse.Namesp
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Attacks; returns what the JSON has."""
     device = find_device(options.device)
+    options.batch_size = options.batch_size or batch_size_on(device)
     whole = device.type == "cuda" and options.images is None
     table = rows()
     found: dict[str, dict[str, Any]] = {}
@@ -170,7 +171,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--images", type=int, metavar="N", help="to measure (default: the paper's on a GPU, 16 on a CPU)")
     add("--few", type=int, default=4, metavar="N", help="to measure for C&W, EAD and JSMA on a CPU (default: 4)")
     add("--steps", type=int, default=20, metavar="N", help="to measure of C&W's and EAD's 1,000 on a CPU (default: 20)")
-    add("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=f"(default: {BATCH_SIZE}, as ledgate attack)")
+    add("--batch-size", type=int, metavar="N", help="(default: as ledgate attack)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     add("--quick", action="store_true", help="small, to see that it runs; the figures mean nothing")
     add("--seed", type=int, default=0, help="of images and weights (default: 0)")

@@ -31,7 +31,8 @@ from training.precision import full_float32
 from training.run import Run
 from training.victim import Victim
 
-BATCH_SIZE: Final = 256
+# A GPU with fewer waits for the next kernel more than it computes.
+_BATCH_SIZES: Final = {"cpu": 256, "cuda": 1024}
 _NO_AIM: Final = AwayFromLabel()
 _PART: Final = ("images", "before", "after")
 
@@ -51,6 +52,11 @@ class Attacked:
     after: NDArray[np.float32]
 
 
+def batch_size_on(device: torch.device) -> int:
+    """How many images are attacked at a time."""
+    return _BATCH_SIZES.get(device.type, _BATCH_SIZES["cpu"])
+
+
 def attack(
     run: Run | Path | str,
     images: ImageSet,
@@ -58,7 +64,7 @@ def attack(
     *,
     aim: Aim = _NO_AIM,
     member: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: str = "cpu",
     progress: bool = True,
     threads: int = THREADS,
@@ -74,7 +80,8 @@ def attack(
         aim: What is wanted of each image, and the loss that says so.
         member: Craft against this member alone, from 0; by default against the ensemble. Success is the
             ensemble's mistake all the same, so that this is the transfer from one member to all.
-        batch_size: Images at a time; changes no image's result but for rounding.
+        batch_size: Images at a time, by default as `batch_size_on` the device; changes no image's result but for
+            rounding.
         device: `cpu`, `cuda`, `cuda:1`, or `auto`.
         progress: Whether to show a bar on standard error, if that is a terminal.
         threads: CPU threads, at least 1; see `training.execution`.
@@ -106,19 +113,20 @@ def attack_with_logits(
     *,
     aim: Aim = _NO_AIM,
     member: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: str = "cpu",
     progress: bool = True,
     threads: int = THREADS,
     unfinished: Path | None = None,
 ) -> Attacked:
     """The same, with the logits by which the images are judged, for whoever judges them in other ways too."""
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, found {batch_size}")
     if member is not None and isinstance(settings, DetectorAware):
         raise InputError(f"member: expected none, since what a detector judges is all members together, found {member}")
     victim = Victim.open(run, device=device)
     victim.member(member)  # refuses one that is not there
+    batch_size = batch_size or batch_size_on(victim.device)
     labels = victim.labels_of(images)
     rows, clean = images.rows, as_floats(images.images)
     made_by = {**settings.describe(), **aim.describe(), **({} if member is None else {"member": member})}

@@ -26,6 +26,7 @@ from training.feed import Feed
 from training.growth import size_at, sizes
 from training.networks import check_answers
 from training.parallel import Group
+from training.precision import full_float32
 from training.seeds import generator, torch_seed
 from training.splits import split_rows, take
 from training.step import sampled
@@ -218,10 +219,10 @@ class Trainer:
 
 
 def predict(ensemble: nn.Module, images: ImageSet, *, batch_size: int) -> NDArray[np.float32]:
-    """The ensemble's logits without gradients: (N, K, L) float32. The ensemble is in evaluation mode."""
+    """The ensemble's logits without gradients, in full float32: (N, K, L). The ensemble is in evaluation mode."""
     device = next(ensemble.parameters()).device
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         for start in range(0, len(images), batch_size):
             floats = torch.from_numpy(as_floats(images.images[start : start + batch_size])).to(device)
             parts.append(ensemble(floats).float().cpu())

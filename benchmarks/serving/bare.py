@@ -4,6 +4,7 @@ So many threads at once each run all members on a batch of their own, with sessi
 these is best is for the machine to say, so the command names them.
 """
 
+import contextlib
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ import onnxruntime
 
 from benchmarks.serving.children import answer
 from detector.bundle import Bundle
-from detector.device import Device
+from detector.device import CUDA, Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,9 @@ class Bare:
         self._bundle = bundle
         self._device = Device.parse(device)
         self._sessions: dict[int, list[Any]] = {}
+        if self._device.provider == CUDA:
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
+                onnxruntime.preload_dlls(directory="")
 
     def measure(self, command: dict[str, Any]) -> dict[str, Any]:
         """Runs for so many seconds in a `Way`."""
@@ -92,6 +96,9 @@ class Bare:
                 onnxruntime.InferenceSession(member, options, providers=self._device.providers())
                 for member in self._bundle.members
             ]
+            found = {session.get_providers()[0] for session in self._sessions[threads]}
+            if found != {self._device.provider}:
+                raise RuntimeError(f"bare: expected {self._device.provider}, found {', '.join(found)}")
         return self._sessions[threads]
 
 

@@ -102,7 +102,12 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     """Where and how it runs."""
     group = parser.add_argument_group("how it runs")
     add = group.add_argument
-    add("--batch-size", type=int, metavar="IMAGES", help="images at a time; by default 256, and 64 where it only asks")
+    add(
+        "--batch-size",
+        type=int,
+        metavar="IMAGES",
+        help="images at a time; by default 256, on a GPU 1,024, and 64 where it only asks",
+    )
     add("--device", metavar="auto|cpu|cuda[:i]", help="of a run or a bundle; by default auto")
     add("--threads", type=int, metavar="N",
         help="CPU threads of a run or a bundle, on which the last bits of a run's result depend; by default 1 for a "

@@ -174,12 +174,12 @@ def test_runs_are_compared_when_all_but_setting_and_seed_agrees(make: Make) -> N
     config = TrainConfig(epochs=2)
     made = [make(replace(config, alpha=0, beta=0, seed=seed)) for seed in (2, 0, 1)] + [make(config)]
     longer = make(replace(config, epochs=3))
-    first, second = experiments([longer, *made])
+    first, second = experiments([*made, longer])
     assert (first.slug, second.slug) == ("digits", "digits-2")
-    assert list(first.settings) == [BASELINE, ADP]
-    assert [result.seed for result in first.results(BASELINE)] == [0, 1, 2]
-    assert second.evaluations == [longer]
-    assert (first.title, second.title) == ("digits: 3 x cnn, 2 epochs", "digits: 3 x cnn, 3 epochs")
+    assert first.evaluations == [longer]
+    assert list(second.settings) == [BASELINE, ADP]
+    assert [result.seed for result in second.results(BASELINE)] == [0, 1, 2]
+    assert (first.title, second.title) == ("digits: 3 x cnn, 3 epochs", "digits: 3 x cnn, 2 epochs")
 
 
 def test_one_training_never_counts_twice(make: Make) -> None:

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"what to measure: {', '.join((*PARTS, DETECTION))} (default: {PARTS[0]})")  # fmt: skip
     add("--points", type=int, default=POINTS, metavar="IMAGES", help="test images that Fig. 2 shows, at random")
     add("--device", default="auto",
-        help="for attacks: cpu, cuda, cuda:N, or auto: a CUDA device where there is one")  # fmt: skip
+        help="cpu, cuda, cuda:N, or auto: a CUDA device where there is one")  # fmt: skip
     add("--threads", type=int, default=THREADS, metavar="N",
         help="CPU threads; the last bits of the result depend on it")  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR",
@@ -133,7 +133,12 @@ def _evaluated(options: argparse.Namespace) -> list[Evaluation]:
 
     runs = [Run.open(path) for path in options.run_folders]
     bar = tqdm(runs, desc="measuring", unit="run", disable=None)
-    return [evaluated(run, dataset(run.config.dataset, run.config.image_size), threads=options.threads) for run in bar]
+    return [
+        evaluated(
+            run, dataset(run.config.dataset, run.config.image_size), device=options.device, threads=options.threads
+        )
+        for run in bar
+    ]
 
 
 def _line(result: Result) -> str:

@@ -15,11 +15,10 @@ from detector.scores import SCORES, score_named
 from detector.scores.score import Score
 from detector.threshold import Threshold
 from training.aim import AwayFromLabel
-from training.attacked import BATCH_SIZE
+from training.attacked import batch_size_on
 from training.attacks import Attack
 from training.datasets import Dataset
 from training.execution import reproducible
-from training.precision import full_float32
 from training.robustness.cell import Task
 from training.robustness.gate import TARGET
 from training.run import Run
@@ -65,8 +64,8 @@ class Subject:
 
     def logits(self, images: ImageSet) -> NDArray[np.float32]:
         """The members' answers, (N, K, L), in full float32 on a GPU too."""
-        with reproducible(self.threads, self.victim.device), full_float32():
-            return predict(self.victim.ensemble, images, batch_size=BATCH_SIZE)
+        with reproducible(self.threads, self.victim.device):
+            return predict(self.victim.ensemble, images, batch_size=batch_size_on(self.victim.device))
 
     def is_right(self, images: ImageSet) -> NDArray[np.bool_]:
         """Which images the ensemble classifies right, (N,)."""

@@ -69,7 +69,7 @@ def experiments(evaluations: Iterable[Evaluation]) -> list[Experiment]:
                 f"seed of {other.run.path}"
             )
     found: list[Experiment] = []
-    for shared in sorted(groups):
+    for shared in sorted(groups, key=_order):
         dataset = json.loads(shared)["dataset"]
         number = 1 + sum(experiment.config.dataset == dataset for experiment in found)
         found.append(
@@ -85,6 +85,11 @@ def experiments(evaluations: Iterable[Evaluation]) -> list[Experiment]:
 
 
 def _shared(config: Mapping[str, Any]) -> str:
-    """All settings but those that vary within an experiment, the data set first, to compare and to sort by."""
-    rest = {name: config[name] for name in sorted(config) if name not in (*_FREE, "dataset")}
-    return json.dumps({"dataset": config["dataset"], **rest})
+    """All settings but those that vary within an experiment, to compare."""
+    return json.dumps({name: config[name] for name in sorted(config) if name not in _FREE})
+
+
+def _order(shared: str) -> tuple[str, int, str]:
+    """By data set, longest training first."""
+    config = json.loads(shared)
+    return config["dataset"], -config["epochs"], shared

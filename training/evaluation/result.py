@@ -14,7 +14,7 @@ from detector.rates import Rate
 from training.adp import js_divergence
 from training.datasets import Dataset
 from training.evaluation.setting import Setting
-from training.execution import THREADS, reproducible
+from training.execution import THREADS, find_device, reproducible
 from training.run import Run
 from training.splits import SPLITS, split_rows, take
 from training.trainer import predict
@@ -87,17 +87,18 @@ class Evaluation:
     log_diversity: Floats
 
 
-def evaluated(run: Run, dataset: Dataset, *, threads: int = THREADS) -> Evaluation:
+def evaluated(run: Run, dataset: Dataset, *, device: str = "cpu", threads: int = THREADS) -> Evaluation:
     """Measures a finished run on the test images.
 
     Args:
         run: A finished one.
         dataset: The data set its settings name.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`; full float32 on each.
         threads: CPU threads, at least 1.
 
     Raises:
         RunError: The run is not finished, damaged, or was trained on other classes or images.
-        InputError: Its logits are not finite.
+        InputError: No such device, or its logits are not finite.
     """
     ensemble, checkpoint = run.trained()
     checkpoint.check_listing(dataset.listing)
@@ -107,9 +108,9 @@ def evaluated(run: Run, dataset: Dataset, *, threads: int = THREADS) -> Evaluati
             f"{run.path}: expected images of {checkpoint.image_shape} in the {len(checkpoint.class_names)} classes "
             f"it was trained on, found {dataset.image_shape} in {len(dataset.class_names)} of '{dataset.name}'"
         )
-    test = take(dataset, "test")
-    with reproducible(threads):
-        logits = predict(ensemble, test, batch_size=_BATCH)
+    test, place = take(dataset, "test"), find_device(device)
+    with reproducible(threads, place):
+        logits = predict(ensemble.to(place), test, batch_size=_BATCH)
     labels, scores, prediction = np.asarray(test.labels), log_diversity(logits), mean_prediction(logits)
     rows = split_rows(dataset)
     return Evaluation(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from detector.outputs import Outputs
 from detector.targets import TargetFpr
 from detector.threshold import Threshold
-from training.attacked import BATCH_SIZE
+from training.attacked import batch_size_on
 from training.datasets import Dataset
 from training.splits import take
 from training.trainer import predict
@@ -39,7 +39,7 @@ class Gate:
         Raises:
             CalibrationError: Too few calibration images for that promise.
         """
-        logits = predict(victim.ensemble, take(dataset, "calibration"), batch_size=BATCH_SIZE)
+        logits = predict(victim.ensemble, take(dataset, "calibration"), batch_size=batch_size_on(victim.device))
         return cls(least=TARGET.threshold(Outputs(logits).log_diversity, []))
 
     @property
