@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from detector.markdown import table
-from detector.scorescale import LEAST, MOST
+from detector.scorescale import MOST
 from training.evaluation.command import command, shell
 from training.evaluation.comparison import label
 from training.evaluation.duration import duration
 from training.evaluation.errors import error_table
 from training.evaluation.estimate import Estimate
 from training.evaluation.experiment import Experiment
-from training.evaluation.histogram import outside
+from training.evaluation.histogram import LEAST, outside
 from training.evaluation.setting import Setting
 from training.paper import TABLE1, TITLES, settings_of
 
