@@ -4,7 +4,8 @@
 
 Every library of `benchmarks/peers` whose version of an attack does the same as ours attacks the same ensemble, images
 and labels in the same settings; that they find the same is held by tests/training/attacks/test_reference.py. Where
-an attack could stop early, none does. Goal: at least as fast as each; ten times as fast where JSMA looks at pairs.
+an attack could stop early, none does; the radius of `square` is so small that it fools nothing. Goal: at least as fast
+as each; ten times as fast where JSMA looks at pairs.
 
 Ours follow gradients through the folded copy of the networks, as `ledgate attack` does, which is made beforehand;
 theirs are given the networks as they are. What folding alone gains is said beside it: theirs would gain as much by it.
@@ -23,12 +24,18 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from benchmarks.ending import finish
 from benchmarks.peers import LIBRARIES, Broken, Counterpart, missing, opened
+from benchmarks.peers.library import Settings
 from benchmarks.timing import Work, ratio, side_by_side
+from detector import goal
+from detector.oracle import Oracle
+from detector.prediction import Floats, mean_prediction
 from detector.provenance import provenance
+from detector.square import Square
 from tests.training.attacks import reference
 from training.attacks import BIM, EAD, FGSM, MIM, PGD, Attack, CarliniWagner, JSMAPairs
 from training.attacks.objective import Objective, Targeted, Untargeted
@@ -41,6 +48,7 @@ GOALS: Final = {"jsma-pairs": 10.0}
 GOAL: Final = 1.0
 OURS: Final = "ours"
 UNFOLDED: Final = "ours, not folded"
+_FOOLS_NOTHING: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +102,7 @@ def subject(options: argparse.Namespace, device: torch.device) -> Subject:
     return Subject(ensemble=ensemble, folded=copy, images=images, labels=answers.clone(), classes=10)
 
 
-def attacks(options: argparse.Namespace) -> list[Attack]:
+def attacks(options: argparse.Namespace) -> list[Settings]:
     """In the paper's settings, but for shorter descents, and for JSMA in pairs, which the paper has not."""
     digits, steps = options.dataset == "digits", options.steps
     eps = 0.1 if digits else 0.01
@@ -106,18 +114,34 @@ def attacks(options: argparse.Namespace) -> list[Attack]:
         CarliniWagner(c=1.0 if digits else 0.01, confidence=0.0, steps=steps, abort_early=False),
         EAD(c=5.0 if digits else 1.0, confidence=0.0, steps=steps, abort_early=False),
         JSMAPairs(theta=1.0, gamma=0.2 if digits else 0.005),
+        Square(eps=_FOOLS_NOTHING, queries=steps),
     ]
 
 
-def cell(settings: Attack, on: Subject, libraries: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+def ours(settings: Settings, on: Subject, network: nn.Module, objective: Objective) -> Work:
+    """Our attack through a network; `square` asks it by way of numpy, as it would ask a server."""
+    rows, device = np.arange(len(on.images)), on.images.device
+    if isinstance(settings, Attack):
+        return lambda: settings.perturb(network, on.images, objective, rows)
+
+    def ask(images: NDArray[np.float32]) -> Floats:
+        with torch.inference_mode():
+            return mean_prediction(network(torch.from_numpy(images).to(device)).cpu().numpy())
+
+    oracle = Oracle(ask=ask, shape=on.shape, classes=on.classes)
+    images, leaving = on.images.cpu().numpy(), goal.Untargeted(objective.labels.cpu().numpy())
+    return lambda: settings.search(oracle, images, leaving, rows)
+
+
+def cell(settings: Settings, on: Subject, libraries: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """One attack, ours and theirs: seconds an image, and how many times as fast ours is."""
     targeted = isinstance(settings, JSMAPairs)
     on = on.first(options.jsma_images if targeted else options.images)
-    rows, device = np.arange(len(on.images)), on.images.device
+    device = on.images.device
     objective: Objective = Targeted((on.labels + 1) % on.classes) if targeted else Untargeted(on.labels)
     works: dict[str, Work] = {
-        OURS: lambda: settings.perturb(on.folded, on.images, objective, rows),
-        UNFOLDED: lambda: settings.perturb(on.ensemble, on.images, objective, rows),
+        OURS: ours(settings, on, on.folded, objective),
+        UNFOLDED: ours(settings, on, on.ensemble, objective),
     }
     left_out = {}
     for name in libraries:
@@ -130,8 +154,8 @@ def cell(settings: Attack, on: Subject, libraries: Sequence[str], options: argpa
     times = side_by_side(works, repeats=options.repeats, calls=1, device=device)
     return {
         "settings": settings.describe(),
-        "images": len(rows),
-        "ms_per_image": {name: 1e3 * median(each.judged(device)) / len(rows) for name, each in times.items()},
+        "images": len(on.images),
+        "ms_per_image": {name: 1e3 * median(each.judged(device)) / len(on.images) for name, each in times.items()},
         "times_as_fast": {name: ratio(times, name, OURS, device) for name in works if name not in (OURS, UNFOLDED)},
         "folding_gains": ratio(times, UNFOLDED, OURS, device),
         "goal": GOALS.get(settings.method, GOAL),
@@ -194,7 +218,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--attacks", nargs="+", metavar="METHOD", help="only these, such as cw or jsma-pairs (default: all)")
     add("--images", type=int, metavar="N", help="in a batch, at most 100 of digits (default: 100, else 16)")
     add("--jsma-images", type=int, metavar="N", help="for JSMA, which others do one by one (default: 50, else 2)")
-    add("--steps", type=int, metavar="N", help="of C&W and EAD (default: 100, else 30)")
+    add("--steps", type=int, metavar="N", help="of C&W and EAD, queries of square (default: 100, else 30)")
     add("--repeats", type=int, default=5, metavar="N", help="rounds (default: 5)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     add("--quick", action="store_true", help="small, to see that it runs; the figures mean nothing")

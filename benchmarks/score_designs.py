@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.outputs import log_sum_exp
+from detector.outputs import Outputs, log_sum_exp
 from detector.prediction import Floats, mean_prediction
 from detector.scores import SCORES, score_named
-from detector.scores.mahalanobis import Mahalanobis
+from detector.scores.classgaussians import fit_classes
+from detector.scores.mahalanobis import Mahalanobis, log_probabilities
 from detector.scores.score import Score
 from detector.scores.typicality import Typicality
 from detector.shifts import Noise, Pixels, Shift
@@ -140,6 +141,35 @@ class Plain(Part):
         return self._twin(logits[0], labels)
 
 
+class Relative(Part):
+    """Mahalanobis, less a share of the log density under one Gaussian for all classes.
+
+    Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021, take the whole of it,
+    over the features of a network. Where clean images of any class lie far apart, far from one's class says little.
+
+    Args:
+        clean: (N, K, L) logits of clean images, which both are fitted on.
+        share: 0 is mahalanobis itself.
+    """
+
+    runs = frozenset({0})
+
+    def __init__(self, clean: NDArray[np.floating[Any]], share: float) -> None:
+        outputs = Outputs(clean)
+        # No class has so many images that it would get a mean of its own.
+        every = fit_classes(log_probabilities(outputs), outputs.labels, clean.shape[2], least=len(clean) + 1)
+        self._own, self._every = Plain(Mahalanobis().fit(clean)), Plain(Mahalanobis(every))
+        self._share = share
+
+    def of(self, logits: Logits) -> Floats:
+        """The difference."""
+        return self._own.of(logits) - self._share * self._every.of(logits)
+
+    def twin(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The same."""
+        return self._own.twin(logits, labels) - self._share * self._every.twin(logits, labels)
+
+
 class Kept(Part):
     """Log odds, in the first view, of the class that the image itself is given."""
 
@@ -249,6 +279,10 @@ def _rank(usual: Floats, values: Floats) -> Floats:
 _OWN: Final[dict[str, Callable[[Learnt], Sequence[Part]]]] = {
     "typicality, changed images in the fit": lambda learnt: [Plain(Typicality().fit(learnt.both))],
     "mahalanobis, changed images in the fit": lambda learnt: [Plain(Mahalanobis().fit(learnt.both))],
+    "mahalanobis less half of that to all classes": lambda learnt: [Relative(learnt.clean[0], 0.5)],
+    "lower rank of mahalanobis and relative mahalanobis": lambda learnt: [
+        Plain(Mahalanobis().fit(learnt.clean[0])), Relative(learnt.clean[0], 1.0)
+    ],
     "lower rank of mahalanobis and log diversity": lambda learnt: [
         Plain(Mahalanobis().fit(learnt.clean[0])), Plain(score_named("log_diversity"))
     ],
@@ -261,6 +295,7 @@ AIMED_AT: Final = (
     "log_diversity",
     "typicality",
     "mahalanobis",
+    "mahalanobis less half of that to all classes",
     "lower rank of mahalanobis and log diversity",
     "lowest rank of mahalanobis, a view's odds, steadiness",
 )
@@ -269,5 +304,10 @@ AIMED_AT: Final = (
 
 def designs(learnt: Learnt) -> list[Design]:
     """All of them, ready to measure."""
-    found = [Design(name, [Plain(score_named(name).fit(learnt.clean[0]))], learnt.clean) for name in SCORES]
-    return found + [Design(name, make(learnt), learnt.clean) for name, make in _OWN.items()]
+    return [design(name, learnt) for name in (*SCORES, *_OWN)]
+
+
+def design(name: str, learnt: Learnt) -> Design:
+    """The one of that name: a score of the library, or a design."""
+    parts = _OWN[name](learnt) if name in _OWN else [Plain(score_named(name).fit(learnt.clean[0]))]
+    return Design(name, parts, learnt.clean)

@@ -12,7 +12,6 @@ comments, are replaced by those of these runs.
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.ending import finish
 from benchmarks.score_aware import aimed
 from benchmarks.score_designs import AIMED_AT, Design, Learnt, Logits, OneOf, View, designs, views
+from benchmarks.score_tables import put, table
 from detector.files import replacing
 from detector.imageset import ImageSet, as_floats
 from detector.parts import draw
@@ -48,8 +48,6 @@ CHANGED: Final = 0.1
 AWARE_EPS: Final = {1: 0.15, 3: 8 / 255}
 """By channels: digits, photographs."""
 _BATCH: Final = 50
-_WIDTH: Final = 118
-_BEGIN, _END = "<!-- begin of benchmarks.scores -->", "<!-- end of benchmarks.scores -->"
 
 GREY: Final[tuple[Attack, ...]] = (
     FGSM(eps=0.3),
@@ -169,8 +167,7 @@ def measure(run: Path, options: argparse.Namespace) -> dict[str, Any]:
             "runs": design.runs,
             "clean_flagged": _shares(scores, threshold, lowered),
             "changed_flagged": {key: _shares(design.of(each), threshold, lowered) for key, each in changed.items()},
-            "attacks": {key: {"auc": Auc.of(scores, design.of(each)).value,
-                              "flagged": _shares(design.of(each), threshold, lowered)}
+            "attacks": {key: _under(scores, design.of(each), attacked[key], threshold, lowered)
                         for key, each in answers.items()},
         }  # fmt: skip
         if design.name in AIMED_AT and options.aware:
@@ -189,6 +186,18 @@ def measure(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         "machine": describe_machine(study.victim.device, 1),
         "provenance": provenance("torch", "torchvision"),
     }  # fmt: skip
+
+
+def _under(clean: Floats, scores: Floats, images: ImageSet, *thresholds: float) -> dict[str, Any]:
+    """Under one attack: the AUC with its interval, of all images and of the successful ones, and what is flagged."""
+    assert images.success is not None
+    successful = scores[images.success]
+    return {
+        "auc": Auc.of(clean, scores).model_dump(),
+        "auc_successful": Auc.of(clean, successful).model_dump() if len(successful) else None,
+        "successful": len(successful),
+        "flagged": _shares(scores, *thresholds),
+    }
 
 
 def _aware(study: Study, design: Design, clean: Floats, threshold: float) -> dict[str, float]:
@@ -225,50 +234,6 @@ def _shares(scores: Floats, *thresholds: float) -> list[float]:
 def _accuracy(logits: Logits, images: ImageSet) -> float:
     """Share that the ensemble classifies right."""
     return float((mean_prediction(logits[0]).argmax(axis=1) == images.labels).mean())
-
-
-def table(found: dict[str, Any]) -> str:
-    """The figures of a run, for people; Markdown."""
-    attacks = list(found["images"]["attacked"])
-    kinds = [shift.name for shift in MILD]
-    images, versions = found["images"], found["provenance"]["versions"]
-    shown = [
-        f"Images of the {found['split']} part: {images['clean']:,} clean, {images['changed']} after each change, "
-        f"{', '.join(f'{n} under {name}' for name, n in images['attacked'].items())}, {images['aware']} under the "
-        f"attacker who knows. Fitted on {images['fit']:,} others, thresholds chosen on {images['threshold']:,}. "
-        f"Seed {found['seed']}.",
-        f"{found['machine']}; {', '.join(f'{key} {value}' for key, value in versions.items())}; "
-        f"{found['provenance']['time'][:10]}.",
-        "Right: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["accuracy"].items()) + ".",
-    ]
-    lines = [f"### {found['run']}", *(f"\n{textwrap.fill(text, _WIDTH)}" for text in shown)]
-    lines.append(f"\nAUC:\n\n| design | runs | mean | {' | '.join(attacks)} |\n|{'---|' * (3 + len(attacks))}")
-    for name, row in found["designs"].items():
-        aucs = [row["attacks"][each]["auc"] for each in attacks]
-        lines.append(f"| {name} | {row['runs']} | {np.mean(aucs):.3f} | {' | '.join(f'{a:.3f}' for a in aucs)} |")
-    lines.append("\nFlagged in %, at the threshold / lowered:\n\n| design | clean | "
-                 f"{' | '.join(kinds)} | attacks, mean |\n|{'---|' * (3 + len(kinds))}")  # fmt: skip
-    for name, row in found["designs"].items():
-        shares = [row["clean_flagged"], *(row["changed_flagged"][kind] for kind in kinds),
-                  np.mean([row["attacks"][each]["flagged"] for each in attacks], axis=0).tolist()]  # fmt: skip
-        lines.append(f"| {name} | {' | '.join('{:.1f} / {:.1f}'.format(*(100 * x for x in s)) for s in shares)} |")
-    if found["images"]["aware"]:
-        lines.append(f"\nAn attacker who knows the design, eps {found['aware_eps']:.3g}:\n\n"
-                     "| design | wrong % | wrong and not flagged % | AUC |\n|---|---|---|---|")  # fmt: skip
-    for name, row in found["designs"].items():
-        if "aware" in row:
-            aware = row["aware"]
-            lines.append(f"| {name} | {100 * aware['wrong']:.0f} | {100 * aware['wrong_and_not_flagged']:.0f} | "
-                         f"{aware['auc']:.3f} |")  # fmt: skip
-    return "\n".join(lines)
-
-
-def put(page: Path, tables: str) -> None:
-    """Replaces what lies between the page's two comments."""
-    before, rest = page.read_text(encoding="utf-8").split(_BEGIN)
-    _, after = rest.split(_END)
-    with replacing(page) as part:
-        part.write_text(f"{before}{_BEGIN}\n\n{tables}\n\n{_END}{after}", encoding="utf-8")
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:

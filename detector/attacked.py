@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detector.ball import FloatImages
 from detector.document import sha256
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.goal import Goal, Targeted, Towards, Untargeted
 from detector.imageset import ImageSet, as_floats
 from detector.norms import norms
@@ -62,9 +62,10 @@ def attack(
             one query about each image of the first batch.
     """
     if batch_size < 1:
-        raise InputError(f"batch_size: expected at least 1, found {batch_size}")
+        raise SettingError(f"batch_size: expected at least 1, found {batch_size}")
     labels, rows, clean = oracle.labels_of(images), images.rows, as_floats(images.images)
     goal = Untargeted(labels) if target is None else Targeted(target.targets(labels, rows, oracle.classes))
+    name = settings.name + ("" if target is None else target.suffix)
     made_by = {**settings.describe(), "loss": "label", **({} if target is None else target.describe())}
     made_by |= {"asked": dict(oracle.known_as)}
     kept = None
@@ -73,7 +74,7 @@ def attack(
             "attack": made_by, "batch_size": batch_size, "budget": oracle.budget,
             "images": sha256(clean.tobytes() + labels.tobytes() + rows.tobytes()),
         })  # fmt: skip
-    with Shares(len(clean), settings.name, shown=progress) as shares:
+    with Shares(len(clean), name, shown=progress) as shares:
         parts = list(_Work(oracle, settings, goal, kept, shares).batches(clean, rows, batch_size))
     if not parts:
         raise InputError(f"budget: expected at least {min(batch_size, len(clean))} queries, one about each image of "
@@ -89,7 +90,7 @@ def attack(
         cut_short = (queries < settings.queries) & ~reached
         left_out = len(clean) - len(attacked)
         found["budget"] = {"queries": oracle.budget, "ended": bool(left_out or cut_short.any()), "left_out": left_out}
-    return replace(result, queries=queries, info={**images.info, "attack": {**made_by, "found": found}})
+    return replace(result, queries=queries, info={**images.info, "attack": {**made_by, "name": name, "found": found}})
 
 
 def judged(images: ImageSet, attacked: FloatImages, before: Ints, after: Ints) -> tuple[ImageSet, dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.bundle import Bundle, write_bundle
-from detector.errors import InputError, MemberError
+from detector.errors import MemberError, SettingError
 from detector.files import refuse_existing
 from detector.member import Member, read_member
 from detector.provenance import provenance
@@ -47,9 +47,9 @@ def bring(
     """
     refuse_existing(out)
     if not files:
-        raise InputError("members: expected at least 2, found none")
+        raise SettingError("members: expected at least 2, found none")
     if (mean is None) != (std is None):
-        raise InputError(f"mean and std: expected both or neither, found {'std' if mean is None else 'mean'} alone")
+        raise SettingError(f"mean and std: expected both or neither, found {'std' if mean is None else 'mean'} alone")
     notes: list[str] = []
     members: list[Member] = []
     answers: list[NDArray[np.float32]] = []

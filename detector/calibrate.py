@@ -16,6 +16,8 @@ from detector.errors import CalibrationError, InputError
 from detector.evidence import Judged, ScoreEvidence, Views
 from detector.honest import Honest
 from detector.parts import Sources
+from detector.precision import Precision
+from detector.prediction import Floats
 from detector.probes import LOGIT_TOLERANCE, TOLERANCE, Probes
 from detector.provenance import provenance
 from detector.rates import Rate
@@ -24,7 +26,7 @@ from detector.scores.score import Score
 from detector.shifts import MILD, changed_logits
 from detector.source import ImageSource
 from detector.sparing import spare, sparing_target
-from detector.split import Parts, Split, Work
+from detector.split import Answered, Parts, Split, Work
 from detector.targets import Target
 from detector.threshold import Threshold
 from detector.unfinished import folder_of
@@ -42,9 +44,10 @@ def calibrate(
     seed: int = 0,
     score: str = DEFAULT_SCORE,
     device: str = "auto",
+    precision: str = Precision.FLOAT32,
     report: Path | str | None = None,
     notes: Mapping[str, Any] | None = None,
-    resume: Mapping[str, Any] | None = None,
+    resume: Mapping[str, str] | None = None,
     foreign: Mapping[str, ImageSource] | None = None,
     shifts: bool = False,
     changed_fpr: float | None = None,
@@ -54,8 +57,8 @@ def calibrate(
     The score is fitted, where there is something to fit, on one part of the clean images, the
     threshold chosen on a second, and both reported on a third. The parts are disjoint by source
     image, and an attacked image belongs to the part of its source; of several images of one source
-    in a file, one counts. With labels, a temperature is fitted on all clean images that do not
-    report: no promise about flags rests on it.
+    in a file, one counts. With labels, a temperature is fitted on the clean images that do not
+    report (of many a sample, see `detector.split`): no promise about flags rests on it.
 
     Args:
         bundle: The bundle's folder; a calibration it has is replaced.
@@ -69,13 +72,14 @@ def calibrate(
         fit_fraction: Share of the clean images that do not report, for a score that is fitted.
         seed: Of these draws.
         score: Name of the score to threshold, one of `detector.scores.SCORES`.
-        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`; the calibration holds for it.
+        device: `auto`, `cpu`, `cuda[:INDEX]` or `tensorrt[:INDEX]`; the calibration holds for it.
+        precision: What the members compute in, see `Detector.open`; the calibration holds for it.
         report: A folder for `report.html`, a page that needs nothing beside it and holds a few of the
             images; and for the same as `report.md`, `roc.png` and `scores.png`.
         notes: More to record in the calibration's provenance, as JSON.
-        resume: What tells these images from others, as JSON: then the answers to many images are kept
-            in the bundle's folder until the calibration is written, and the same work begun again
-            goes on behind them.
+        resume: SHA-256 of the content of each set of images, by `clean`, `report` and `attack NAME`: then the
+            answers to many images are kept in the bundle's folder until the calibration is written, and a
+            calibration on the same images that is begun again goes on behind them.
         foreign: Images of other kinds, by name, for which no class is right; only reported.
         shifts: Whether to report on mildly changed clean images too, see `detector.shifts`.
         changed_fpr: Largest share of the clean images of the threshold part that is flagged after each of the mild
@@ -95,20 +99,20 @@ def calibrate(
     if report is not None and Path(report).is_file():
         raise InputError(f"{report}: expected a folder for the report, found a file")
     attacks = _named(adversarial)
-    detector = Detector(Bundle.open(bundle, calibrated=False), device=device)
+    detector = Detector(Bundle.open(bundle, calibrated=False), device=device, precision=precision)
     split = Split(
         sources=Sources([clean] if report_clean is None else [clean, report_clean], attacks.items()),
         report_fraction=report_fraction,
         fit_fraction=fit_fraction if chosen.needs_fit else None,
         seed=seed,
-        work=None if resume is None else Work(folder=folder_of(Path(bundle) / CALIBRATION), told=resume),
+        work=None if resume is None else Work(folder=folder_of(Path(bundle) / CALIBRATION), digests=resume),
     )
     parts = split.parts(detector, clean, report_clean, attacks)
     behind = parts.threshold
 
-    chosen = chosen.fit(parts.unreported_logits if parts.fit is None else parts.fit.logits)
-    scores = chosen.of(behind.logits)
-    attacked = {name: (chosen.of(value.logits), value.classes) for name, value in parts.attacks_threshold.items()}
+    chosen = chosen if parts.fit is None else parts.fitted(chosen, [parts.fit])
+    scores = behind.scores(chosen)
+    attacked = {name: (value.scores(chosen), value.classes) for name, value in parts.attacks_threshold.items()}
     threshold = Threshold.choose(target, (scores, behind.classes), attacked, detector.bundle.labels)
     if sparing is not None:
         threshold = spare(threshold, sparing, chosen, changed_logits(detector, behind.images, MILD))
@@ -135,20 +139,28 @@ def calibrate(
         clean_classes=None if threshold.by_class is None else tuple(behind.classes[order].tolist()),
     )
     if shifts or foreign:
-        judge = Detector(replace(detector.bundle, calibration=calibration, probes=None), device=device)
-        honest = Honest(detector=judge, clean=chosen.of(parts.report.logits))
+        bare = replace(detector.bundle, calibration=calibration, probes=None)
+        judge = Detector(bare, device=device, precision=precision)
+        honest = Honest(detector=judge, clean=parts.report.scores(chosen))
         update = {
             "changed": honest.changed(parts.report.images) if shifts else (),
             "foreign": honest.foreign(foreign or {}),
         }
         calibration = calibration.model_copy(update=update)
-    probes = Probes.choose(behind.images.take, behind.logits, scores, threshold.limits(behind.classes))
-    calibration = detector.bundle.save_calibration(calibration, probes)
+    calibration = detector.bundle.save_calibration(calibration, _probes(detector, behind, scores, threshold))
     if split.work is not None:
-        split.work.discard()
+        split.work.discard(detector)
     if report is not None:
         _report(Path(report), detector.bundle, calibration, parts)
     return calibration
+
+
+def _probes(detector: Detector, images: Answered, scores: Floats, threshold: Threshold) -> Probes:
+    """Some of the images as probes; the members run again on these few, since their logits were not kept."""
+    shape = (len(scores), detector.bundle.member_count, detector.bundle.class_count)
+    unknown = np.broadcast_to(np.float32(0), shape)  # takes no memory
+    probes = Probes.choose(images.images.take, unknown, scores, threshold.limits(images.classes))
+    return probes if not len(probes.images) else replace(probes, logits=detector.logits(probes.images))
 
 
 def _report(folder: Path, bundle: Bundle, calibration: Calibration, parts: Parts) -> None:
@@ -177,17 +189,17 @@ def _named(adversarial: Mapping[str, ImageSource] | Sequence[ImageSource]) -> di
 
 def _confidence(parts: Parts) -> Confidence | None:
     """The temperature, fitted on every clean image that does not report; None without labels."""
-    labels = [part.images.labels for part in parts.unreported if part.images.labels is not None]
-    reported = parts.report.images.labels
-    if len(labels) < len(parts.unreported) or reported is None:
+    fit = [known for part in parts.unreported if (known := part.predicted) is not None]
+    report = parts.report.predicted
+    if report is None or len(fit) < len(parts.unreported):
         return None
-    fit = np.concatenate([part.probabilities for part in parts.unreported])
-    return Confidence.of((fit, np.concatenate(labels)), (parts.report.probabilities, reported))
+    predictions, labels = (np.concatenate(column) for column in zip(*fit, strict=True))
+    return Confidence.of((predictions, labels), report)
 
 
 def _evidence(score: Score, threshold: Threshold, parts: Parts) -> dict[str, Any]:
     """What the report part says: the fields of the calibration that hold it."""
-    clean = score.of(parts.report.logits)
+    clean = parts.report.scores(score)
     rows = _views(score, threshold, parts).attacks(clean) if parts.attacks_report else ()
     return {
         "false_positives": Rate.of(threshold.flags(clean, parts.report.classes)),
@@ -201,9 +213,9 @@ def _views(score: Score, threshold: Threshold, parts: Parts) -> Views:
     """The attacked images of the report part under a score."""
     judged = {}
     for name, attack in parts.attacks_report.items():
-        scores = score.of(attack.logits)
+        scores = attack.scores(score)
         flags = threshold.flags(scores, attack.classes)
-        judged[name] = Judged(scores=scores, flags=flags, success=attack.images.success, sources=attack.sources)
+        judged[name] = Judged(scores=scores, flags=flags, success=attack.success, sources=attack.sources)
     return Views.of(judged)
 
 
@@ -212,9 +224,9 @@ def _comparison(score: Score, threshold: Threshold, parts: Parts) -> tuple[Score
     table = []
     for name in SCORES:
         try:
-            other = score if name == score.name else score_named(name).fit(parts.unreported_logits)
+            other = score if name == score.name else parts.fitted(score_named(name), parts.unreported)
         except CalibrationError:  # too few images to fit it
             continue
         fitted = 0 if other.fitted is None else other.fitted.n
-        table.append(_views(other, threshold, parts).score(name, fitted, other.of(parts.report.logits)))
+        table.append(_views(other, threshold, parts).score(name, fitted, parts.report.scores(other)))
     return tuple(table)

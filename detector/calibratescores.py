@@ -5,6 +5,8 @@ The scores have to tell which members gave them, and on which execution path, as
 without probes the calibration holds on that very path only. Nor can anybody see whether the scores are
 of clean images. An attacker who sends images with low scores lowers the threshold, and so who
 calibrates has to vouch for them; that is recorded.
+
+A score that is fitted keeps its fit: that of the calibration that the bundle has, and that the scores name as theirs.
 """
 
 from collections.abc import Mapping
@@ -18,11 +20,12 @@ from detector.calibration import Calibration, ProbesFile
 from detector.detector import Detector
 from detector.errors import CalibrationError, InputError
 from detector.parts import check_draw, draw
+from detector.precision import Precision
 from detector.probes import LOGIT_TOLERANCE, TOLERANCE, Probes
 from detector.provenance import provenance
 from detector.rates import Rate
 from detector.scorefile import Origin, Scores, holds_scores
-from detector.scores import DEFAULT_SCORE, score_named
+from detector.scores import DEFAULT_SCORE, SCORES, score_named
 from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr
 from detector.threshold import Threshold
 
@@ -37,10 +40,11 @@ def calibrate_scores(
     path: Path,
     *,
     target: Target,
-    score: str = DEFAULT_SCORE,
+    score: str | None = None,
     report_fraction: float = 0.5,
     seed: int = 0,
     device: str = "auto",
+    precision: str = Precision.FLOAT32,
     notes: Mapping[str, Any] | None = None,
 ) -> Calibration:
     """Calibrates a bundle on scores that it gave, and writes the calibration into it.
@@ -49,27 +53,32 @@ def calibrate_scores(
         bundle: The bundle's folder; a calibration it has is replaced.
         path: The scores, see `detector.scorefile`; assumed to be of clean images.
         target: One that needs no attacked images.
-        score: Name of the score; not one that is fitted, since a fit needs images.
+        score: Name of the score. One that is fitted takes its fit from the bundle's calibration, since a fit needs
+            images. By default the score of the bundle's calibration; without one, log diversity.
         report_fraction: Share of the scores that report.
         seed: Of that split.
         device: Where the members run, and have run.
+        precision: What they compute in, and have computed in.
         notes: More to record in the calibration's provenance, as JSON.
 
     Returns:
-        The calibration as written; its provenance says under `assumed` what it rests on.
+        The calibration as written; its provenance says under `assumed` what it rests on, and `fit_from` whose
+        fit it kept.
 
     Raises:
-        InputError: A file that does not tell bundle and path, or scores of other ones.
-        CalibrationError: A target that needs images, or too few scores for it.
+        InputError: A file that does not tell bundle and path, or scores of other ones; of a score that is fitted,
+            scores of another calibration than the bundle's.
+        CalibrationError: A target that needs images, too few scores for it, or a fit that is not there.
     """
     inner = target.target if isinstance(target, PerClass) else target
     if not isinstance(inner, TargetFpr | MeanFpr | Explicit):
         raise CalibrationError(f"{target}: expected attacked images, found scores alone")
-    if score_named(score).needs_fit:
-        raise CalibrationError(f"{score}: expected images to fit it on, found scores alone")
+    before = _before(bundle, score)
+    score = score or (DEFAULT_SCORE if before is None else before.score)
+    kept = before if SCORES[score].needs_fit else None
     check_draw(report_fraction, seed, "report")
-    detector = Detector(Bundle.open(bundle, calibrated=False), device=device)
-    scores = _told(path, detector, score)
+    detector = Detector(Bundle.open(bundle, calibrated=False), device=device, precision=precision)
+    scores = _told(path, detector, score, kept)
     here = np.zeros(len(scores), dtype=np.bool_)
     here[np.array(list(draw(range(len(scores)), report_fraction, seed)), dtype=np.int64)] = True
     classes = np.zeros(len(scores), dtype=np.int64) if scores.classes is None else scores.classes
@@ -80,6 +89,8 @@ def calibrate_scores(
     order = np.argsort(behind[0], kind="stable")
     calibration = Calibration(
         score=score,
+        fitted=None if kept is None else kept.fitted,
+        fit_from=None if kept is None else kept.digest,
         threshold=threshold.overall,
         thresholds=threshold.by_class,
         target=target,
@@ -91,21 +102,44 @@ def calibrate_scores(
         probes=ProbesFile(sha256="", tolerance=TOLERANCE, logit_tolerance=LOGIT_TOLERANCE),
         report_fraction=report_fraction,
         seed=seed,
-        provenance=provenance(**{**(notes or {}), "assumed": WARNING}),
+        provenance=provenance(**{**(notes or {}), "assumed": WARNING + _lost(before)}),
         clean_scores=tuple(behind[0][order].tolist()),
         clean_classes=None if threshold.by_class is None else tuple(behind[1][order].tolist()),
     )
     return detector.bundle.save_calibration(calibration, _no_probes(detector.bundle))
 
 
-def _told(path: Path, detector: Detector, score: str) -> Scores:
-    """Scores that tell that these members gave them on this path."""
+def _before(bundle: Path | str, score: str | None) -> Calibration | None:
+    """The calibration that the bundle has, where it names the score or has the fit; else None."""
+    if score is not None and not score_named(score).needs_fit:
+        return None
+    found = Bundle.open(bundle).calibration
+    if score is not None and (found is None or found.score != score):
+        other = "none" if found is None else f"one of {found.score}"
+        raise CalibrationError(
+            f"{score}: expected images to fit it on, or a calibration of it in the bundle whose fit is kept, found "
+            f"scores alone and {other}"
+        )
+    return found
+
+
+def _lost(before: Calibration | None) -> str:
+    """What else the bundle's calibration promised, and scores alone cannot."""
+    if before is None or before.changed_fpr is None:
+        return ""
+    return f"; the promise about mild changes (--changed-fpr {before.changed_fpr:g}) is gone, since it takes images"
+
+
+def _told(path: Path, detector: Detector, score: str, kept: Calibration | None) -> Scores:
+    """Scores that tell that these members gave them on this path, with the fit that is kept."""
     if not path.is_dir() and not holds_scores(path):
         raise InputError(f"{path}: expected scores alone, as .jsonl or .npz, found another file")
-    scores = Scores.load(path, Origin(bundle=detector.bundle.digest, score=score))
+    fit = None if kept is None else kept.digest
+    scores = Scores.load(path, Origin(bundle=detector.bundle.digest, score=score, calibration=fit))
     if not scores.told or scores.path is None:
         raise InputError(
-            f"{path}: expected scores that tell their bundle, score and execution path, as a score log does, found "
+            f"{path}: expected scores that tell their bundle, score and execution path"
+            f"{'' if kept is None else ', and their calibration'}, as a score log does, found "
             "some that do not: a threshold belongs to members and arithmetic, and nothing shows which these are of"
         )
     if scores.path != str(detector.execution_path):

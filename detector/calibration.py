@@ -50,6 +50,8 @@ class Calibration(Document):
         score: Name of the thresholded score.
         fitted: What a fit of that score found, on clean images of a part of their own; None where
             there is nothing to fit.
+        fit_from: Digest of the calibration whose fit this is, where scores alone chose the threshold; None where
+            it was fitted for this one, or not at all.
         threshold: An input is flagged when its score is below it, never at equality. None where
             each predicted class has its own.
         thresholds: (L,) by predicted class, or None.
@@ -83,6 +85,7 @@ class Calibration(Document):
     format: Literal[1, 2] = 2
     score: str
     fitted: Typical | ClassGaussians | None = None
+    fit_from: str | None = None
     threshold: float | None
     thresholds: tuple[float, ...] | None = None
     target: Annotated[Target, PlainValidator(target_from_json), PlainSerializer(target_to_json)]

@@ -17,17 +17,18 @@ from detector.bundle import Bundle
 from detector.calibration import Calibration
 from detector.detector import Detector
 from detector.document import Record
-from detector.errors import CalibrationError, InputError
+from detector.errors import CalibrationError, InputError, SettingError
 from detector.evidence import Seen
 from detector.keeping import Finding, Keeping
 from detector.movement import Movement
+from detector.precision import Precision
 from detector.prediction import Floats, Ints, check_labels
 from detector.rates import Auc, Rate
 from detector.scan import Kept, judged, scan
 from detector.scorefile import Origin, Scores
 from detector.scores import SCORES
-from detector.shifts import shift_evidence
-from detector.source import ImageSource
+from detector.shifts import MILD, shift_evidence
+from detector.source import ImageSource, Selection
 from detector.targets import PerClass, TargetFpr, TargetTpr
 from detector.unfinished import Unfinished, discard, folder_of
 
@@ -42,7 +43,8 @@ class Check(Record):
         promised: Whether `keepings` are promises of the target. Where it makes none that today's
             images can break, false alarms are compared with the most that the calibration measured:
             the upper end of its 95 % interval.
-        keepings: Each promise, or that comparison; with thresholds by class, one for each class.
+        keepings: Each promise, or that comparison; with thresholds by class, one for each class. Where the
+            calibration has a `changed_fpr`, and changed images were asked for, one for each mild change too.
         flagged: Share of today's images that is flagged, whatever was promised.
         then: Share of the clean images that was flagged when the calibration was made.
         movement: Of the clean scores.
@@ -92,6 +94,7 @@ def check(
     shifts: bool = False,
     delta: float = DELTA,
     device: str = "auto",
+    precision: str = Precision.FLOAT32,
     save_scores: Path | None = None,
     work: Mapping[str, Any] | None = None,
 ) -> Check:
@@ -103,10 +106,12 @@ def check(
             or their scores alone.
         adversarial: Attacked images of today, by attack.
         foreign: Images of other kinds, by name, for which no class is right.
-        shifts: Whether to flag mildly changed clean images too, see `detector.shifts`.
+        shifts: Whether to flag mildly changed clean images too, see `detector.shifts`; a promise about them is
+            tested.
         delta: Probability with which a promise that is kept is called broken, for all promises
             together; and with which scores that have not moved are said to have.
-        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        device: `auto`, `cpu`, `cuda[:INDEX]` or `tensorrt[:INDEX]`.
+        precision: What the members compute in, see `Detector.open`.
         save_scores: An `.npz` to write today's scores to; what is unfinished is kept beside it.
         work: What makes those scores what they are beside bundle and device, as JSON, so that
             unfinished work of other images is not gone on with.
@@ -116,16 +121,18 @@ def check(
 
     Raises:
         InputError: Images or scores that do not fit.
-        CalibrationError: The bundle has no calibration, or it does not hold on this device.
+        CalibrationError: The bundle has no calibration, or it does not hold on this device in this
+            precision.
     """
     if not 0 < delta < 1:
-        raise InputError(f"delta: expected a number between 0 and 1, found {delta}")
+        raise SettingError(f"delta: expected a number between 0 and 1, found {delta}")
     opened = Bundle.open(bundle)
     calibration = _calibration(opened)
     alone = isinstance(clean, Scores)
     if alone and shifts:
         raise InputError("shifts: expected images to change, found scores alone")
-    detector = None if alone and not adversarial and not foreign else Detector(opened, device=device)
+    needless = alone and not adversarial and not foreign
+    detector = None if needless else Detector(opened, device=device, precision=precision)
     today = _Today(opened, calibration, detector, delta)
     if isinstance(clean, Scores):
         today.take_scores(clean)
@@ -134,7 +141,8 @@ def check(
     if save_scores is not None:
         today.scores.save(save_scores, origin_of(opened))
         discard(folder_of(save_scores))
-    keepings, attacks = today.keepings(adversarial or {})
+    changed = today.changed() if shifts else {}
+    keepings, attacks = today.keepings(adversarial or {}, {name: flags for name, (_, flags) in changed.items()})
     return Check(
         finding=min((one.finding for one in keepings), key=list(Finding).index),
         promised=_promises(calibration, bool(attacks)),
@@ -144,7 +152,7 @@ def check(
         movement=Movement.of(np.array(calibration.clean_scores), today.scores.values, delta),
         accuracy=today.accuracy,
         attacks=attacks,
-        changed=today.changed(clean) if shifts and not isinstance(clean, Scores) else (),
+        changed=tuple(seen for seen, _ in changed.values()),
         foreign=tuple(today.seen(name, images)[0] for name, images in (foreign or {}).items()),
         live=today.scores.live,
         repeats=today.repeats,
@@ -176,6 +184,7 @@ class _Today:
         self.scores: Scores
         self.classes: Ints
         self.flags: NDArray[np.bool_]
+        self._images: Selection
 
     def take_scores(self, scores: Scores) -> None:
         """Scores alone."""
@@ -205,6 +214,7 @@ class _Today:
         kept = self._scan(images, "clean", unfinished)
         rows = _first_of_each(kept["pixels"] if images.source_index is None else images.source_index)
         self.repeats = len(images) - len(rows)
+        self._images = Selection(source=images, rows=rows)
         classes = kept["classes"][rows]
         path = str(self._detector.execution_path)
         self._take(Scores(values=kept["scores"][rows], classes=classes, path=path, told=True), classes)
@@ -217,7 +227,9 @@ class _Today:
         self.classes = classes
         self.flags = self._calibration.flags(scores.values, classes)
 
-    def keepings(self, adversarial: Mapping[str, ImageSource]) -> tuple[tuple[Keeping, ...], tuple[Seen, ...]]:
+    def keepings(
+        self, adversarial: Mapping[str, ImageSource], changed: Mapping[str, NDArray[np.bool_]]
+    ) -> tuple[tuple[Keeping, ...], tuple[Seen, ...]]:
         """What was promised beside what is found; and the attacked images."""
         found = {name: self.seen(name, images) for name, images in adversarial.items()}
         attacks = tuple(seen for seen, _ in found.values())
@@ -229,11 +241,24 @@ class _Today:
                 Keeping.of(f"{name} missed", wrong, 1 - target.rate, share) for name, wrong in missed.items()
             ), attacks
         if isinstance(target, TargetFpr):
-            return (Keeping.of("clean flagged", self.flags, target.rate, self._delta),), attacks
+            return self._spared(target.rate, dict.fromkeys(changed, self._calibration.changed_fpr), changed), attacks
         if isinstance(target, PerClass) and isinstance(target.target, TargetFpr):
             return self._by_class(target.target.rate), attacks
-        measured = self._calibration.false_positives.high
-        return (Keeping.of("clean flagged", self.flags, measured, self._delta),), attacks
+        measured = {seen.name: seen.flagged.high for seen in self._calibration.changed}
+        return self._spared(self._calibration.false_positives.high, measured, changed), attacks
+
+    def _spared(
+        self, rate: float, rates: Mapping[str, float | None], changed: Mapping[str, NDArray[np.bool_]]
+    ) -> tuple[Keeping, ...]:
+        """What bounds clean images, and what each mild change of them where it is bounded; all share delta."""
+        bounds = [("clean flagged", self.flags, rate)]
+        if self._calibration.changed_fpr is not None:
+            bounds += [
+                (f"after {name} flagged", changed[name], bound)
+                for name in (shift.name for shift in MILD)
+                if name in changed and (bound := rates.get(name)) is not None
+            ]
+        return tuple(Keeping.of(subject, wrong, bound, self._delta / len(bounds)) for subject, wrong, bound in bounds)
 
     def _by_class(self, rate: float) -> tuple[Keeping, ...]:
         """The promise to each predicted class that there are images of; delta is shared out among all classes."""
@@ -248,11 +273,11 @@ class _Today:
         kept = self._scan(images, name)
         return self._row(name, kept["scores"], kept["flags"]), kept["flags"]
 
-    def changed(self, images: ImageSource) -> tuple[Seen, ...]:
-        """Clean images after each mild change."""
+    def changed(self) -> dict[str, tuple[Seen, NDArray[np.bool_]]]:
+        """Clean images after each mild change, by its name, and which of them are flagged; one of each source."""
         assert self._detector is not None
-        found = shift_evidence(self._detector, images)
-        return tuple(self._row(name, scores, flags) for name, (scores, flags) in found.items())
+        found = shift_evidence(self._detector, self._images)
+        return {name: (self._row(name, scores, flags), flags) for name, (scores, flags) in found.items()}
 
     def _row(self, name: str, scores: Floats, flags: NDArray[np.bool_]) -> Seen:
         """Other images beside today's clean ones, and what the calibration found of their name."""

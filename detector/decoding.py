@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from detector.errors import InputError
 from detector.inputspec import InputSpec
@@ -27,7 +27,8 @@ def decode_image(
     Args:
         content: The file.
         spec: What the bundle takes: size, colours, whether to resize or to turn grey into RGB.
-        max_pixels: Larger images are refused before they are decoded.
+        max_pixels: Larger images are refused before they are decoded; so are those of another size than the bundle's,
+            where it does not resize.
         where: How a message names the image.
 
     Returns:
@@ -40,7 +41,7 @@ def decode_image(
     channels, height, width = spec.shape
     if channels not in _MODES:
         raise InputError(f"{where}: expected a tensor, since no image file has {channels} channels, found a file")
-    image = _in_mode(_open(content, max_pixels, where), _MODES[channels], spec, where)
+    image = _in_mode(_open(content, max_pixels, spec, where), _MODES[channels], spec, where)
     if image.size != (width, height):
         if not spec.resize:
             raise InputError(f"{where}: expected {width} x {height} pixels, found {image.width} x {image.height}")
@@ -49,26 +50,34 @@ def decode_image(
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _open(content: bytes, max_pixels: int, where: str) -> Image.Image:
-    """A decoded image, its size bounded before the decoding."""
+def _open(content: bytes, max_pixels: int, spec: InputSpec, where: str) -> Image.Image:
+    """A decoded image. What its header says is judged before the decoding, which can take a thousand times as long."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        size = image.size
-        # Pillow reads 16 bits a channel as 8 and says so here only, as in "RGB;16B".
-        packed = str(image.tile[0][3]) if image.format == "PNG" else ""
-        if size[0] * size[1] <= max_pixels and ";" not in packed:
+        fault = _fault(image, max_pixels, spec)
+        if fault is None:
             image.load()
             return ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{where}: expected at most {max_pixels} pixels, found more ({error})") from None
+        fault = f"expected at most {max_pixels} pixels, found more ({error})"
     except Exception as error:  # noqa: BLE001  a decoder's errors on hostile bytes have no common class
-        kind = type(error).__name__
-        raise InputError(
-            f"{where}: expected a PNG or JPEG, found {len(content)} bytes that are none ({kind})"
-        ) from None
+        fault = f"expected a PNG or JPEG, found {len(content)} bytes that are none ({type(error).__name__})"
+    raise InputError(f"{where}: {fault}")
+
+
+def _fault(image: ImageFile.ImageFile, max_pixels: int, spec: InputSpec) -> str | None:
+    """Why an image that has been opened is not worth decoding; None where nothing in its header speaks against it."""
+    width, height = image.size
+    # Pillow reads 16 bits a channel as 8 and says so here only, as in "RGB;16B".
+    packed = str(image.tile[0][3]) if image.format == "PNG" else ""
     if ";" in packed:
-        raise InputError(f"{where}: expected 8 bits a channel, found {packed}")
-    raise InputError(f"{where}: expected at most {max_pixels} pixels, found {size[0]} x {size[1]}")
+        return f"expected 8 bits a channel, found {packed}"
+    if width * height > max_pixels:
+        return f"expected at most {max_pixels} pixels, found {width} x {height}"
+    sides = (spec.shape[2], spec.shape[1])
+    if not spec.resize and (width, height) not in (sides, sides[::-1]):  # of an image that EXIF turns, the sides change
+        return f"expected {sides[0]} x {sides[1]} pixels, found {width} x {height}"
+    return None
 
 
 def _in_mode(image: Image.Image, mode: str, spec: InputSpec, where: str) -> Image.Image:

@@ -21,7 +21,7 @@ diagonal, its condition number is at most e K / det. So its determinant is taken
 enough, and the elimination where it is not; which of the two depends on the image alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -66,20 +66,30 @@ def log_diversity(logits: ArrayLike, labels: ArrayLike | None = None) -> Floats:
 
 def log_diversity_without(logits: NDArray[np.floating[Any]], left_out: Ints) -> Floats:
     """`log_diversity` of arguments that have been checked."""
-    value = np.empty(len(logits))
-    for block in _blocks(logits, _CACHE):
-        value[block] = _by_gram(_weights(logits[block], left_out[block]))
+    return _in_blocks(logits.shape, lambda rows: _weights(logits[rows], left_out[rows]))
+
+
+def log_diversity_of(weights: Floats) -> Floats:
+    """`log_diversity` of members' predictions without a label, scaled so that the largest entry is 1: (N, K, L)."""
+    return _in_blocks(weights.shape, weights.__getitem__)
+
+
+def _in_blocks(shape: tuple[int, ...], weights: Callable[[slice | Ints], Floats]) -> Floats:
+    """Log diversity of so many images, whose scaled predictions are asked for a few at a time."""
+    count, members, classes = shape
+    value = np.empty(count)
+    for block in _blocks(count, _CACHE // (members * classes)):
+        value[block] = _by_gram(weights(block))
     harmful = np.flatnonzero(value < _HARMLESS)
-    for block in _blocks(logits[harmful], _MEMORY):
+    for block in _blocks(len(harmful), _MEMORY // (members * classes)):
         rows = harmful[block]
-        value[rows] = _by_elimination(np.swapaxes(_weights(logits[rows], left_out[rows]), 1, 2))
+        value[rows] = _by_elimination(np.swapaxes(weights(rows), 1, 2))
     return np.asarray(np.minimum(value, 0.0))
 
 
-def _blocks(logits: NDArray[np.floating[Any]], numbers: int) -> Iterator[slice]:
-    """Images in blocks of about so many numbers."""
-    rows = max(1, numbers // (logits.shape[1] * logits.shape[2]))
-    return (slice(start, start + rows) for start in range(0, len(logits), rows))
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    """Images in blocks of so many, at least 1."""
+    return (slice(start, start + max(1, size)) for start in range(0, count, max(1, size)))
 
 
 def _weights(logits: NDArray[np.floating[Any]], left_out: Ints) -> Floats:
@@ -100,42 +110,51 @@ def _by_gram(rows: Floats) -> Floats:
 def _by_elimination(columns: Floats) -> Floats:
     """Log diversity of members that may be nearly parallel: (n, L, K), a member is a column."""
     lengths = np.log(np.linalg.norm(columns, axis=1)).sum(axis=1)
-    value = np.asarray(2.0 * (_log_volume(columns.copy()) - lengths))
+    value = np.asarray(2.0 * (_log_volume(columns) - lengths))
     for image in np.flatnonzero(value < _PERHAPS_SINGULAR):
         if len({column.tobytes() for column in columns[image].T}) < columns.shape[2]:
             value[image] = -np.inf
     return value
 
 
-def _log_volume(matrix: Floats) -> Floats:
-    """Log of the volume spanned by the columns of each (n, L, K) matrix, which is overwritten."""
-    count, _, members = matrix.shape
+def _log_volume(columns: Floats) -> Floats:
+    """Log of the volume spanned by the columns of each (n, L, K) matrix."""
+    # A copy with the images last: short axes are slow to go along.
+    matrix = np.array(columns.transpose(1, 2, 0), order="C")
+    _, members, count = matrix.shape
     images = np.arange(count)
-    volume = np.zeros(count)
+    pivots = np.empty((members, count))
     for step in range(members):
-        rows, rest = matrix[:, step:], matrix[:, step:, step:]
-        row, column = _pivot(rest)
-        rows[images, row], rows[:, 0] = rows[:, 0].copy(), rows[images, row]
-        rest[images, :, column], rest[:, :, 0] = rest[:, :, 0].copy(), rest[images, :, column]
-        pivot = rest[:, 0, 0]
-        with np.errstate(divide="ignore"):
-            volume += np.log(np.abs(pivot))
+        rows, rest = matrix[step:], matrix[step:, step:]
+        top, largest = _pivot(rest, images)
+        rows[top, :, images], rows[0] = rows[0].T.copy(), rows[top, :, images].T
+        rest[:, largest, images], rest[:, 0] = rest[:, 0].copy(), rest[:, largest, images]
+        pivot = rest[0, 0]
+        pivots[step] = pivot
         # All that is left is zero where the pivot is.
-        factors = rest[:, 1:, 0] / np.where(pivot == 0, 1.0, pivot)[:, None]
-        rest[:, 1:, 1:] -= factors[:, :, None] * rest[:, :1, 1:]
-        rest[:, 1:, 0] = factors
-    lower = np.tril(matrix, -1)
-    lower[:, range(members), range(members)] = 1.0
+        factors = rest[1:, 0] / np.where(pivot == 0, 1.0, pivot)
+        rest[1:, 1:] -= factors[:, None] * rest[:1, 1:]
+        rest[1:, 0] = factors
+    for column in range(members):
+        matrix[:column, column], matrix[column, column] = 0.0, 1.0
+    # As C has it, or the order of the sum below, and so its last bit, would depend on how many images there are.
+    lower = np.ascontiguousarray(matrix.transpose(2, 0, 1))
     corners = np.diagonal(np.linalg.qr(lower, mode="r"), axis1=1, axis2=2)
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(pivots))
+    volume = np.zeros(count)
+    for one in logs:  # in this order for any number of images, which a sum along the axis does not promise
+        volume += one
     return np.asarray(volume + np.log(np.abs(corners)).sum(axis=1))
 
 
-def _pivot(rest: Floats) -> tuple[Ints, Ints]:
-    """In each (n, l, k) matrix, row and column of the entry that stands out most from its column."""
+def _pivot(rest: Floats, images: Ints) -> tuple[Ints, Ints]:
+    """In each of n matrices, (l, k, n), row and column of the entry that stands out most from its column."""
     sizes = np.abs(rest)
-    tops = sizes.argmax(axis=1)[:, None]
-    largest = np.take_along_axis(sizes, tops, axis=1)
-    np.put_along_axis(sizes, tops, 0.0, axis=1)
-    second = sizes.max(axis=1, keepdims=True)
-    column = np.divide(second, largest, out=np.full_like(largest, np.inf), where=largest > 0).argmin(axis=2)
-    return np.take_along_axis(tops, column[:, None], axis=2)[:, 0, 0], column[:, 0]
+    tops = sizes.argmax(axis=0)
+    entries = (tops, np.arange(rest.shape[1])[:, None], images)
+    largest = sizes[entries]
+    sizes[entries] = 0.0
+    second = sizes.max(axis=0)
+    column = np.divide(second, largest, out=np.full_like(largest, np.inf), where=largest > 0).argmin(axis=0)
+    return tops[column, images], column

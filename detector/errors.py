@@ -2,6 +2,7 @@
 
     LedgateError
     ├── InputError           images, labels or numbers that do not fit (also a ValueError)
+    │   └── SettingError     a setting that is wrong whatever the images and files hold
     ├── BundleError          a bundle that is damaged, foreign, or refused
     │   └── MemberError      one member of it; names the member and the reason
     ├── CalibrationError     a target out of reach, or a calibration that does not belong here
@@ -20,7 +21,7 @@
 
 Every message names the thing, what was expected and what was found, on one line. Each class has
 exactly one gRPC status; the table is `serving.status`. The command prints the message and exits
-with 1.
+with 1, and with 2 where a setting is wrong: then the call was, and trying again is in vain.
 """
 
 
@@ -30,6 +31,10 @@ class LedgateError(Exception):
 
 class InputError(LedgateError, ValueError):
     """Images, labels or numbers that do not fit."""
+
+
+class SettingError(InputError):
+    """A setting out of its range, or that does not go with another: wrong whatever the images and files hold."""
 
 
 class BundleError(LedgateError):

@@ -72,7 +72,7 @@ class Judged:
         return Judged(
             scores=np.array([self.scores[own].max() for own in rows.values()]),
             flags=np.array([self.flags[own].all() for own in rows.values()], dtype=np.bool_),
-            success=None,
+            success=None if self.success is None else np.array([self.success[own].any() for own in rows.values()]),
             sources=list(rows),
         )
 
@@ -108,6 +108,8 @@ class AttackEvidence(Record):
         auc_successful: All clean against the successful attacks only; None where none succeeded
             or success is not known.
         flagged_successful: Share of the successful attacks, likewise.
+        successes: How many attacks succeeded; None where that is not known, as in calibrations that
+            do not say it.
         tpr: See `Detection`; None in calibrations of format 1.
         tpr_successful: Likewise.
     """
@@ -117,6 +119,7 @@ class AttackEvidence(Record):
     flagged: Rate
     auc_successful: Auc | None = None
     flagged_successful: Rate | None = None
+    successes: int | None = None
     tpr: Tprs | None = None
     tpr_successful: Tprs | None = None
 
@@ -203,9 +206,17 @@ class Views:
                 name=name,
                 **_measured(clean, every, ""),
                 **({} if wins is None else _measured(clean, wins, "_successful")),
+                successes=self._successes(every, wins),
             )
             for name, (every, wins) in self.rows.items()
         )
+
+    @staticmethod
+    def _successes(every: Judged, wins: Judged | None) -> int | None:
+        """How many succeeded; None where it is not known."""
+        if wins is not None:
+            return len(wins.scores)
+        return None if every.success is None else 0
 
     def score(self, name: str, fitted: int, clean: Floats) -> ScoreEvidence:
         """Each view under a score."""

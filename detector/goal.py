@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.prediction import Floats, Ints
 
 _LEAST = np.nextafter(0.0, 1.0)
@@ -86,7 +86,7 @@ class Towards:
 
     def __post_init__(self) -> None:
         if self.choice not in ("random", "next") and not (isinstance(self.choice, int) and self.choice >= 0):
-            raise InputError(f"target: expected random, next or the number of a class, found {self.choice!r}")
+            raise SettingError(f"target: expected random, next or the number of a class, found {self.choice!r}")
 
     def targets(self, labels: Ints, rows: Ints, classes: int) -> Ints:
         """Each image's target.
@@ -108,6 +108,11 @@ class Towards:
         # One number for each row of a data set, whichever of its images are here.
         rng = np.random.default_rng([self.seed, *b"targets"])
         return np.asarray(labels + rng.integers(1, classes, size=int(rows.max()) + 1)[rows]) % classes
+
+    @property
+    def suffix(self) -> str:
+        """What the name of an attack with this goal ends in, as in `square5000-0.03-towards-next`."""
+        return f"-towards-{self.choice}"
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from detector.document import Record
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.rates import Rate
 
 # The test is to notice a share that has grown by this factor.
@@ -74,9 +74,9 @@ class Keeping(Record):
             InputError: A bound or a delta out of range, or no inputs.
         """
         if not 0 <= bound <= 1:
-            raise InputError(f"bound: expected a share from 0 to 1, found {bound}")
+            raise SettingError(f"bound: expected a share from 0 to 1, found {bound}")
         if not 0 < delta < 1:
-            raise InputError(f"delta: expected a number between 0 and 1, found {delta}")
+            raise SettingError(f"delta: expected a number between 0 and 1, found {delta}")
         from scipy.stats import beta, binom
 
         share = Rate.of(wrong)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.detector import Detector
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import ImageSet
 from detector.prediction import Floats, Ints, mean_prediction
 
@@ -43,7 +43,7 @@ class Oracle:
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 1:
-            raise InputError(f"budget: expected at least 1 query, found {self.budget}")
+            raise SettingError(f"budget: expected at least 1 query, found {self.budget}")
 
     @classmethod
     def of_detector(cls, detector: Detector, *, budget: int | None = None) -> "Oracle":

@@ -1,16 +1,51 @@
 """What an ensemble's logits say, computed once for everything that asks: verdicts and scores."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.diversity import log_diversity_without
-from detector.prediction import Floats, Ints, check_logits, member_probabilities
+from detector.diversity import log_diversity_of
+from detector.prediction import Floats, Ints, check_logits
 
 _BLOCK: Final = 1 << 20  # numbers
+_LEAST: Final = np.nextafter(0.0, 1.0)
+_SHORT: Final = 64  # classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponentials:
+    """exp of values over their last axis, the largest taken off first.
+
+    Attributes:
+        tops: (...) the largest.
+        gaps: (..., L) how far the values lie below it.
+        values: (..., L) the exponentials, the largest of which is 1.
+        sums: (...) of those.
+    """
+
+    tops: Floats
+    gaps: Floats
+    values: Floats
+    sums: Floats
+
+    @classmethod
+    def of(cls, values: Floats) -> Self:
+        """From values (..., L), which may be minus infinity, though not all."""
+        # The largest along an axis is quickest where others are longer: with few classes a copy pays.
+        short = values.shape[-1] < _SHORT
+        tops = np.ascontiguousarray(np.moveaxis(values, -1, 0)).max(axis=0) if short else values.max(axis=-1)
+        gaps = values - tops[..., None]
+        found = np.exp(gaps)
+        return cls(tops=tops, gaps=gaps, values=found, sums=found.sum(axis=-1))
+
+    @property
+    def logs(self) -> Floats:
+        """(...) the log of the sum of the exponentials of the values as they came."""
+        return np.asarray(np.log(self.sums) + self.tops)
 
 
 class Outputs:
@@ -33,9 +68,14 @@ class Outputs:
         return len(self.logits)
 
     @cached_property
+    def _exponentials(self) -> Exponentials:
+        """Of all classes."""
+        return Exponentials.of(self.logits.astype(np.float64))
+
+    @cached_property
     def member_probabilities(self) -> Floats:
-        """Each member's softmax, (N, K, L)."""
-        return member_probabilities(self.logits)
+        """Each member's softmax, (N, K, L): `detector.prediction.member_probabilities`, to the bit."""
+        return np.asarray(self._exponentials.values / self._exponentials.sums[..., None])
 
     @cached_property
     def probabilities(self) -> Floats:
@@ -50,12 +90,12 @@ class Outputs:
     @cached_property
     def log_diversity(self) -> Floats:
         """Log diversity without the ensemble's class, (N,)."""
-        return log_diversity_without(self.logits, self.labels)
+        return log_diversity_of(self.rest_exponentials.values)
 
     @cached_property
     def free_energies(self) -> Floats:
         """Log of the sum of each member's exponentiated logits, (N, K)."""
-        return log_sum_exp(self.logits.astype(np.float64))
+        return self._exponentials.logs
 
     @cached_property
     def label_logits(self) -> Floats:
@@ -70,9 +110,14 @@ class Outputs:
         return others
 
     @cached_property
+    def rest_exponentials(self) -> Exponentials:
+        """Of all classes but the ensemble's."""
+        return Exponentials.of(self.rest)
+
+    @cached_property
     def rest_energies(self) -> Floats:
         """Log of the sum of each member's exponentiated logits without the ensemble's class, (N, K)."""
-        return log_sum_exp(self.rest)
+        return self.rest_exponentials.logs
 
     @cached_property
     def log_odds(self) -> Floats:
@@ -94,7 +139,7 @@ class Outputs:
         h(r) = r log r - r + 1, so that nothing cancels where members are certain.
         """
         mean = self.probabilities[:, None]
-        ratio = np.divide(self.member_probabilities, mean, out=np.zeros_like(self.member_probabilities), where=mean > 0)
+        ratio = self.member_probabilities / np.maximum(mean, _LEAST)  # where F_j is 0, so is what it is multiplied by
         return np.asarray((mean * _divergence(ratio)).sum(axis=2).sum(axis=1) / self.logits.shape[1])
 
 
@@ -107,13 +152,14 @@ def in_blocks(logits: NDArray[np.floating[Any]]) -> Iterator[Outputs]:
 
 def log_sum_exp(values: Floats) -> Floats:
     """Log of the sum of exponentials over the last axis, which is dropped."""
-    top = values.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0])
+    return Exponentials.of(values).logs
 
 
 def _divergence(ratio: Floats) -> Floats:
     """h(r) = r log r - r + 1, at least 0; by its series near 1, where it cancels."""
     gap = ratio - 1.0
-    logs = np.log(ratio, out=np.zeros_like(ratio), where=ratio > 0)
-    near = gap * gap * (1 / 2 - gap * (1 / 6 - gap * (1 / 12 - gap / 20)))
-    return np.where(np.abs(gap) < 1e-3, near, ratio * logs - gap)
+    found = ratio * np.log(np.maximum(ratio, _LEAST)) - gap
+    cancels = np.abs(gap) < 1e-3
+    near = gap[cancels]
+    found[cancels] = near * near * (1 / 2 - near * (1 / 6 - near * (1 / 12 - near / 20)))
+    return found

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import Images, as_floats
 from detector.source import ImageSource
 
@@ -113,9 +113,9 @@ def draw(sources: Sequence[Source], fraction: float, seed: int, part: str = "rep
 def check_draw(fraction: float | None, seed: int, part: str) -> None:
     """Raises unless the seed is at least 0, and the fraction, where there is one, between 0 and 1."""
     if seed < 0:
-        raise InputError(f"seed: expected at least 0, found {seed}")
+        raise SettingError(f"seed: expected at least 0, found {seed}")
     if fraction is not None and not 0 < fraction < 1:
-        raise InputError(f"{part} fraction: expected a number between 0 and 1, found {fraction}")
+        raise SettingError(f"{part} fraction: expected a number between 0 and 1, found {fraction}")
 
 
 def pixel_digests(images: Images) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.calibration import Calibration
+from detector.deviation import Deviation
 from detector.device import ExecutionPath
 from detector.errors import CalibrationError, InputError
 from detector.files import replacing
@@ -95,41 +96,54 @@ class Probes:
         with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, images=self.images, logits=self.logits, scores=self.scores)
 
-    def check(self, judge: Judge, calibration: Calibration) -> None:
-        """Raises CalibrationError unless the probes' scores and flags come out as recorded."""
+    def check(self, judge: Judge, calibration: Calibration) -> Deviation | None:
+        """Runs the probes.
+
+        Returns:
+            How far they have moved; None where there are none, and the path is the same.
+
+        Raises:
+            CalibrationError: Scores, flags or logits do not come out as recorded, or there is nothing to compare.
+        """
         if len(self.images) == 0:
             if judge.execution_path != calibration.execution_path:
-                raise CalibrationError(self._refusal(judge, calibration, "it has no probes to compare"))
-            return
+                raise CalibrationError(_refusal(judge, calibration, "it has no probes to compare"))
+            return None
         try:
             logits = judge.logits(self.images)
             verdicts = judge.judge(logits)
             labels = Outputs(self.logits).labels
         except InputError as error:
-            raise CalibrationError(self._refusal(judge, calibration, str(error))) from None
+            raise CalibrationError(_refusal(judge, calibration, str(error))) from None
         if logits.shape != self.logits.shape:
             found = f"expected logits {self.logits.shape}, found {logits.shape}"
-            raise CalibrationError(self._refusal(judge, calibration, found))
+            raise CalibrationError(_refusal(judge, calibration, found))
         assert verdicts.score is not None
-        flags = calibration.flags(verdicts.score, verdicts.labels) != calibration.flags(self.scores, labels)
-        moved = ~_close(verdicts.score, self.scores, calibration.probes.tolerance) | flags
-        if moved.any():
-            worst = int(np.flatnonzero(moved)[0])
-            found = f"{int(moved.sum())} of {len(moved)} probes moved, one from {self.scores[worst]:.6g}"
-            raise CalibrationError(self._refusal(judge, calibration, f"{found} to {verdicts.score[worst]:.6g}"))
-        tolerance = calibration.probes.logit_tolerance
+        turned = calibration.flags(verdicts.score, verdicts.labels) != calibration.flags(self.scores, labels)
         gap = np.abs(logits - self.logits).max(axis=(1, 2))
-        if tolerance is not None and (gap > tolerance * np.maximum(1.0, np.abs(self.logits).max(axis=(1, 2)))).any():
-            found = f"the logits of a probe moved by {gap.max():.2g}"
-            raise CalibrationError(self._refusal(judge, calibration, found))
-
-    @staticmethod
-    def _refusal(judge: Judge, calibration: Calibration, reason: str) -> str:
-        """The message with what to do."""
-        return (
-            f"calibration: made on {calibration.execution_path}, does not hold on {judge.execution_path}: {reason}; "
-            "calibrate on this device: ledgate calibrate BUNDLE --device ... --clean ... --adversarial ..."
+        deviation = Deviation(
+            score=float(_distance(verdicts.score, self.scores).max()),
+            logits=float(gap.max()),
+            flags=int(turned.sum()),
+            probes=len(gap),
         )
+        moved = ~_close(verdicts.score, self.scores, calibration.probes.tolerance) | turned
+        tolerance = calibration.probes.logit_tolerance
+        if moved.any():
+            found = f"{int(moved.sum())} of {len(moved)} probes differ: {deviation}"
+            raise CalibrationError(_refusal(judge, calibration, found))
+        if tolerance is not None and (gap > tolerance * np.maximum(1.0, np.abs(self.logits).max(axis=(1, 2)))).any():
+            raise CalibrationError(_refusal(judge, calibration, f"the logits of a probe differ: {deviation}"))
+        return deviation
+
+
+def _refusal(judge: Judge, calibration: Calibration, reason: str) -> str:
+    """The message with what to do."""
+    here = judge.execution_path
+    return (
+        f"calibration: made on {calibration.execution_path}, does not hold on {here}: {reason}; calibrate on this "
+        f"device: ledgate calibrate BUNDLE --device ... --precision {here.dtype} --clean ... --adversarial ..."
+    )
 
 
 def _close(found: Floats, recorded: Floats, tolerance: float) -> NDArray[np.bool_]:
@@ -138,3 +152,9 @@ def _close(found: Floats, recorded: Floats, tolerance: float) -> NDArray[np.bool
         near = np.abs(found - recorded) <= tolerance * np.maximum(1.0, np.abs(recorded))
     finite = np.isfinite(found) & np.isfinite(recorded)
     return np.where(finite, near, found == recorded)
+
+
+def _distance(found: Floats, recorded: Floats) -> Floats:
+    """How far apart; infinities of one sign are not."""
+    with np.errstate(invalid="ignore"):
+        return np.where(found == recorded, 0.0, np.abs(found - recorded))

@@ -152,12 +152,17 @@ def table(calibration: Calibration) -> str:
                 str(attack.flagged.n),
                 str(attack.flagged),
                 str(attack.auc),
-                "none" if wins is None else str(wins.n),
+                _count(attack.successes) if wins is None else str(wins.n),
                 "" if wins is None else str(wins),
                 "" if attack.auc_successful is None else str(attack.auc_successful),
             )
         )
     return markdown.table(rows)
+
+
+def _count(successes: int | None) -> str:
+    """The number of successful attacks, where it is 0 or not known."""
+    return "not known" if successes is None else "none"
 
 
 def _text(bundle: Bundle, calibration: Calibration) -> str:
@@ -174,9 +179,13 @@ def _text(bundle: Bundle, calibration: Calibration) -> str:
         "clean images\n"
         f"- confidence: {confidence(calibration)}\n"
         f"{accuracy}"
+        "- p-values answer another question than the flag: flagging those up to a share flags that share of honest "
+        "images "
+        "on average over calibrations, not surely for this one\n"
         f"- measured on {calibration.execution_path}\n\n"
         "The rates below were measured on other images than those that chose the threshold. An attack is "
-        "successful when the image was classified right before it and wrong after it. In the worst case an image "
+        "successful when the image was classified right before it and wrong after it: as its file says, or as the true "
+        "classes do. In the worst case an image "
         "counts as flagged only if every attack on it is flagged.\n\n"
         f"{table(calibration)}\n\n"
         f"{_scores(calibration)}{unattacked}"
@@ -184,6 +193,7 @@ def _text(bundle: Bundle, calibration: Calibration) -> str:
         "detector and aims at keeping the score high. An AUC below 0.5 means that the attack looks more honest than "
         "honest images.\n\n"
         f"{plots}![scores](scores.png)\n\n"
+        "Scores beyond an end of the axis (\u2264, \u2265) are drawn at it.\n\n"
         f"Bundle {bundle.digest[:16]}, calibration {calibration.digest[:16]}. Made by "
         f"`{calibration.provenance['command']}` on {calibration.provenance['time']}.\n"
     )
@@ -230,8 +240,8 @@ def _histogram(calibration: Calibration, clean: Floats, attacked: Mapping[str, F
     rows = figure.subplots(1 + len(attacked), 1, sharex=True, squeeze=False)[:, 0]
     shown = {"clean": clean, **attacked}
     flagged = [calibration.false_positives, *(attack.flagged for attack in calibration.attacks)]
-    scale = scale_for(calibration.score, np.concatenate(list(shown.values())))
     limits = np.array(calibration.thresholds or [calibration.threshold], dtype=np.float64)
+    scale = scale_for(calibration.score, clean, list(attacked.values()), limits)
     for position, (axes, (name, scores)) in enumerate(zip(rows, shown.items(), strict=True)):
         weights = np.full(len(scores), 1 / len(scores))
         axes.hist(scale.place(scores), bins=scale.edges.tolist(), weights=weights, color=f"C{position}")

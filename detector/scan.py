@@ -25,9 +25,9 @@ PART: Final = 64 * BATCH
 """Images whose answers are kept together."""
 
 Kept = dict[str, NDArray[Any]]
-"""Arrays with a row for each image."""
-Keep = Callable[[NDArray[np.float32]], Kept]
-"""What to keep of some images' logits, (N, K, L)."""
+"""Arrays with a row for each image, or for some of them."""
+Keep = Callable[[NDArray[np.float32], int], Kept]
+"""What to keep of some images' logits, (N, K, L), the first of them being image number so and so."""
 
 
 def scan(
@@ -38,7 +38,7 @@ def scan(
     Args:
         detector: Runs the members.
         images: Any number of images.
-        keep: Called with the logits of a batch.
+        keep: Called with the logits of a batch and the number of its first image.
         name: Of the images, for messages and the progress bar.
         unfinished: Where finished parts are kept; by default nowhere.
 
@@ -77,7 +77,7 @@ class _Scan:
         first = start
         for batch in self.images.batches(BATCH, start):
             checked = self.detector.bundle.input.check(batch, self.name)
-            batches.append({**self.keep(self._logits(checked, first)), "pixels": pixel_digests(checked)})
+            batches.append({**self.keep(self._logits(checked, first), first), "pixels": pixel_digests(checked)})
             first += len(batch)
             self.bar.update(len(batch))
             if first == len(self.images) or (first - start) % PART == 0:
@@ -99,8 +99,9 @@ def _joined(parts: list[Kept]) -> Kept:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def judged(detector: Detector, logits: NDArray[np.float32]) -> Kept:
+def judged(detector: Detector, logits: NDArray[np.float32], first: int) -> Kept:
     """To keep, by a calibrated detector: score, class and flag of each image."""
+    del first
     verdicts = detector.judge(logits)
     assert verdicts.score is not None
     assert verdicts.adversarial is not None

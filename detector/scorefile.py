@@ -48,6 +48,11 @@ class Origin:
     score: str
     calibration: str | None = None
 
+    def told(self, row: Mapping[str, Any]) -> bool:
+        """Whether all of it is written beside a score: the calibration only where it matters."""
+        named = ("bundle", "score_name") if self.calibration is None else ("bundle", "score_name", "calibration")
+        return all(row.get(key) is not None for key in named)
+
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether what is written beside a score agrees, as far as it is written."""
         told = {"bundle": self.bundle, "score_name": self.score, "calibration": self.calibration}
@@ -64,7 +69,7 @@ class Scores:
         values: (N,), lower is more suspicious.
         classes: (N,) the predicted class of each; None where not known.
         path: The execution path, as text; None where not known.
-        told: The file tells which bundle they are of.
+        told: The file tells which bundle and score they are of, and which fit where there is one.
         live: They were taken from a service at work, so that nobody knows that they are of clean images.
         skipped: Scores passed over: they are of another bundle, score or fit.
         dropped: Scores that the server could not write.
@@ -175,7 +180,7 @@ class _Lines:
         if row.get("class") is not None:
             self._classes.append(int(row["class"]))
         self._paths.add(row.get("path"))
-        self._told &= row.get("bundle") is not None and row.get("score_name") is not None
+        self._told &= origin.told(row)
         self._live |= "time" in row
 
     def scores(self) -> dict[str, Any]:
@@ -243,7 +248,7 @@ def _from_npz(path: Path, origin: Origin) -> dict[str, Any]:
         "values": arrays["scores"],
         "classes": arrays.get("classes"),
         "path": info.get("path"),
-        "told": info.get("bundle") is not None and info.get("score_name") is not None,
+        "told": origin.told(info),
         "live": bool(info.get("live", False)),
     }
 

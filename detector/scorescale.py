@@ -1,6 +1,7 @@
 """Where a score is drawn: suspicious on the left, honest on the right, and no score outside the plot."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,9 @@ BINS: Final = 60
 LEAST: Final = 1e-4
 MOST: Final = 1e2
 _POWERS: Final = range(2, -5, -1)  # of the two and between, from the suspicious end
+
+_MARGIN: Final = 0.1  # of a linear scale, left of the threshold
+_NAME: Final = 0.15  # and at its ends, for their names
 
 Tick = tuple[float, str]
 """A position, and the score there."""
@@ -44,9 +48,18 @@ class Scale(ABC):
         return np.linspace(self.low, self.high, BINS + 1)
 
 
-def scale_for(score: str, shown: Floats) -> Scale:
-    """The scale for the scores that are to be drawn on it, (n,)."""
-    return Powers() if score == DEFAULT_SCORE else Linear(shown)
+def scale_for(score: str, clean: Floats, attacked: Sequence[Floats] = (), limits: Floats | None = None) -> Scale:
+    """The scale for what is to be drawn on it.
+
+    Args:
+        score: Its name.
+        clean: (n,) scores of clean images.
+        attacked: Those of each attack.
+        limits: The threshold, or those of the classes.
+    """
+    if score == DEFAULT_SCORE:
+        return Powers()
+    return Linear(clean, np.concatenate([np.empty(0), *attacked]), np.empty(0) if limits is None else limits)
 
 
 class Powers(Scale):
@@ -68,20 +81,41 @@ class Powers(Scale):
 
 
 class Linear(Scale):
-    """A plain scale that holds 98 % of the scores."""
+    """A plain scale that gives the clean scores room; what lies beyond its ends is drawn at them, and they say so.
 
-    def __init__(self, shown: Floats) -> None:
-        finite = shown[np.isfinite(shown)]
-        low, high = np.quantile(finite, (0.01, 0.99)).tolist() if len(finite) else (0.0, 0.0)
-        self.low, self.high = (low, high) if low < high else (low - 1, low + 1)
+    Scores of attacked images may lie a hundred times as far from the clean ones as those do from each other: on a scale
+    that held them all, clean images and the threshold would share one bin. So it ends on the left where the threshold
+    and nearly all clean scores are in, and on the right a little beyond the clean ones.
+    """
+
+    def __init__(self, clean: Floats, attacked: Floats, limits: Floats) -> None:
+        shown = np.concatenate([clean, attacked])
+        clean, inside, limits = (values[np.isfinite(values)] for values in (clean, shown, limits))
+        if not len(clean):
+            clean = inside if len(inside) else np.zeros(1)
+        first, quarter, three_quarters, last = np.quantile(clean, (0.05, 0.25, 0.75, 0.99)).tolist()
+        high = float(np.quantile(inside, 0.99)) if len(inside) else last
+        high = min(high, last + three_quarters - quarter)
+        low, room = first, _MARGIN * (high - first)
+        if len(limits):
+            low, high = min(low, limits.min() - room), max(high, limits.max() + room)
+        if not low < high:
+            low, high = low - 1, low + 1
+        grain = 10.0 ** np.floor(np.log10(high - low) - 1)
+        # As text has them, so that a name is where it says.
+        self.low, self.high = (float(f"{n * grain:.12g}") for n in (np.floor(low / grain), np.ceil(high / grain)))
+        self._beyond = (bool((shown < self.low).any()), bool((shown > self.high).any()))
 
     def place(self, scores: Floats) -> Floats:
         """The score itself."""
         return np.clip(scores, self.low, self.high)
 
     def ticks(self) -> list[Tick]:
-        """Round scores."""
+        """Both ends, with a sign where scores beyond are drawn there, and a few round scores between them."""
         from matplotlib.ticker import MaxNLocator  # takes a second to import
 
-        found = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
-        return [(float(value), f"{value:g}") for value in found if self.low <= value <= self.high]
+        room = _NAME * (self.high - self.low)
+        found = map(float, MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(self.low, self.high))
+        between = [(value, f"{value:g}") for value in found if self.low + room < value < self.high - room]
+        left, right = ("\u2264 " * self._beyond[0], "\u2265 " * self._beyond[1])
+        return [(self.low, f"{left}{self.low:g}"), *between, (self.high, f"{right}{self.high:g}")]

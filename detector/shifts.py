@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from detector.detector import Detector
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import as_floats
 from detector.prediction import Floats, check_logits
 from detector.source import ImageSource, Selection
@@ -47,7 +47,7 @@ class Shift(Protocol):
 def _check(name: str, value: float, low: float, high: float) -> None:
     """Raises unless low < value <= high."""
     if not low < value <= high:
-        raise InputError(f"{name}: expected more than {low} and at most {high}, found {value}")
+        raise SettingError(f"{name}: expected more than {low} and at most {high}, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.scores.score import Score
 from detector.targets import MeanFpr, Target, TargetFpr
 from detector.threshold import Threshold
@@ -34,7 +34,7 @@ def sparing_target(target: Target, rate: float, kinds: int) -> TargetFpr | MeanF
         return replace(target, rate=rate, delta=target.delta / kinds)
     if isinstance(target, MeanFpr):
         return replace(target, rate=rate)
-    raise InputError(f"changed FPR: expected with TargetFpr or MeanFpr for all classes, found with {target}")
+    raise SettingError(f"changed FPR: expected with TargetFpr or MeanFpr for all classes, found with {target}")
 
 
 def spare(

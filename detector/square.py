@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from detector.ball import FloatImages, ball
 from detector.draws import units
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.goal import Goal
 from detector.oracle import Oracle
 from detector.prediction import Floats, Ints
@@ -82,14 +82,14 @@ class Square:
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:  # NaN fails both
-            raise InputError(
+            raise SettingError(
                 f"eps: expected a number above 0 and at most 1, in units of [0, 1] pixels, found {self.eps}"
             )
         if not 0 < self.p <= 1:
-            raise InputError(f"p: expected a share above 0 and at most 1, found {self.p}")
+            raise SettingError(f"p: expected a share above 0 and at most 1, found {self.p}")
         for name, least in (("queries", 2), ("seed", 0)):
             if getattr(self, name) < least:
-                raise InputError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+                raise SettingError(f"{name}: expected at least {least}, found {getattr(self, name)}")
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from detector.errors import InputError, MemberError
+from detector.errors import InputError, MemberError, SettingError
 from detector.member import Member, graphs
 
 INPUT: Final = "images"
@@ -46,9 +46,11 @@ def with_normalisation(member: Member, mean: Sequence[float], std: Sequence[floa
         numpy_helper.from_array(_per_channel("--std", std, channels), "std"),
     ]
     if max(mean) > 1:
-        raise InputError(f"--mean: expected numbers in units of [0, 1], found {list(mean)}; divide mean and std by 255")
+        raise SettingError(
+            f"--mean: expected numbers in units of [0, 1], found {list(mean)}; divide mean and std by 255"
+        )
     if not all(value > 0 for value in std):
-        raise InputError(f"--std: expected positive numbers, found {list(std)}")
+        raise SettingError(f"--std: expected positive numbers, found {list(std)}")
     nodes = [
         helper.make_node("Sub", [INPUT, "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "std"], [_PREFIX + member.input]),
@@ -64,7 +66,7 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> Any:
     with np.errstate(over="ignore"):
         array = np.array(values, dtype=np.float32)
     if not np.isfinite(array).all():
-        raise InputError(f"{name}: expected finite numbers, found {list(values)}")
+        raise SettingError(f"{name}: expected finite numbers, found {list(values)}")
     return np.broadcast_to(array, (channels,)).reshape(1, channels, 1, 1)
 
 

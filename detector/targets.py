@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detector.errors import CalibrationError, InputError
+from detector.errors import CalibrationError, SettingError
 from detector.prediction import Floats, Ints
 
 
@@ -192,7 +192,7 @@ class Explicit:
 
     def __post_init__(self) -> None:
         if math.isnan(self.value):
-            raise InputError("threshold: expected a number, found nan")
+            raise SettingError("threshold: expected a number, found nan")
 
     def __str__(self) -> str:
         return f"Explicit({self.value:g})"
@@ -220,7 +220,7 @@ class PerClass:
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, TargetFpr | MeanFpr | TargetTpr | Youden):
-            raise InputError(f"per class: expected TargetFpr, MeanFpr, TargetTpr or Youden, found {self.target}")
+            raise SettingError(f"per class: expected TargetFpr, MeanFpr, TargetTpr or Youden, found {self.target}")
 
     def __str__(self) -> str:
         return f"PerClass({self.target})"
@@ -324,4 +324,4 @@ def _too_few(target: Simple, what: str, least: int, count: int) -> CalibrationEr
 def _check_fraction(name: str, value: float) -> None:
     """Raises unless 0 < value < 1."""
     if not 0 < value < 1:
-        raise InputError(f"{name}: expected a number between 0 and 1, found {value}")
+        raise SettingError(f"{name}: expected a number between 0 and 1, found {value}")

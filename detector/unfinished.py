@@ -70,6 +70,10 @@ class Unfinished:
         with replacing(self._path(part)) as unnamed, unnamed.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
+    def discard(self) -> None:
+        """Removes the parts, once the result is written."""
+        discard(self._folder)
+
     def _path(self, part: int) -> Path:
         """The file of a part."""
         return self._folder / f"{part:06d}.npz"

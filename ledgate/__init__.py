@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the same table, for type checkers and editors; a test holds
         ResourceExhausted,
         RunError,
         ServiceError,
+        SettingError,
         Unauthenticated,
         Unavailable,
     )
@@ -81,6 +82,7 @@ __all__ = [
     "RunError",
     "ServedVerdicts",
     "ServiceError",
+    "SettingError",
     "TargetFpr",
     "TargetTpr",
     "Tls",
@@ -123,6 +125,7 @@ _HOMES: Final = {
     "RunError": "detector.errors",
     "ServedVerdicts": "serving.answer",
     "ServiceError": "detector.errors",
+    "SettingError": "detector.errors",
     "TargetFpr": "detector.targets",
     "TargetTpr": "detector.targets",
     "Tls": "serving.tls",

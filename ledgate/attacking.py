@@ -4,7 +4,7 @@ import argparse
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from ledgate.connection import CONNECTION, connect
 from ledgate.oracles import Kind, opened
 from ledgate.settings import OPTIONS, SQUARE, flag, settings
@@ -59,11 +59,11 @@ def _check(options: argparse.Namespace, kind: Kind) -> None:
     ):
         for name in names:
             if _given(options, name) and not fits:
-                raise InputError(f"{flag(name)}: expected with {expected} only, found with {found}")
+                raise SettingError(f"{flag(name)}: expected with {expected} only, found with {found}")
     if options.loss == "paper" and options.target is not None:
-        raise InputError("--target: expected with --loss label only, found with paper, which has no target")
+        raise SettingError("--target: expected with --loss label only, found with paper, which has no target")
     if not by_asking and options.substitute is None and kind is not Kind.RUN:
-        raise InputError(
+        raise SettingError(
             f"--attack {options.attack}: expected {Kind.RUN}, whose gradients it follows, found {kind}; --attack "
             f"{SQUARE} needs none, and --substitute RUN attacks a run of yours and measures what that does to {kind}"
         )
@@ -110,8 +110,10 @@ def _split(options: argparse.Namespace, run: Any, oracle: "Oracle | None") -> "I
     """A part of a data set: the run's own, or another of the same shape."""
     name = options.dataset or (None if run is None else run.config.dataset)
     if name is None:
-        raise InputError("--split: expected with --dataset, since only a training run has a data set of its own, found "
-                         "without; or --clean FILE.npz")  # fmt: skip
+        raise SettingError(
+            "--split: expected with --dataset, since only a training run has a data set of its own, found without; "
+            "or --clean FILE.npz"
+        )
     try:
         from training.datasets import load
         from training.splits import take
@@ -157,7 +159,7 @@ def _by_gradients(options: argparse.Namespace, run: Any, images: "ImageSet", mad
     """Attacked through the gradients of a run."""
     from detector.unfinished import folder_of
     from training.aim import Aim, AwayAsInPaper, AwayFromLabel, Towards
-    from training.attacked import BATCH_SIZE, attack
+    from training.attacked import attack
     from training.execution import THREADS
 
     aim: Aim = AwayAsInPaper() if options.loss == "paper" else AwayFromLabel()
@@ -169,7 +171,7 @@ def _by_gradients(options: argparse.Namespace, run: Any, images: "ImageSet", mad
         made_by,
         aim=aim,
         member=options.member,
-        batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size,
+        batch_size=options.batch_size,
         device=options.device or "auto",
         threads=THREADS if options.threads is None else options.threads,
         unfinished=folder_of(options.out),
@@ -191,6 +193,8 @@ def _aware(made_by: Any, calibration: "Path") -> Any:
     from training.attacks import AutoAttack, DetectorAware
 
     if isinstance(made_by, AutoAttack):
-        raise InputError("--aware-of: expected an attack that can be given an aim, found autoattack, whose is its own")
+        raise SettingError(
+            "--aware-of: expected an attack that can be given an aim, found autoattack, whose is its own"
+        )
     known = Calibration.load(calibration)
     return DetectorAware(attack=made_by, score=known.score_fitted, threshold=known.limit)

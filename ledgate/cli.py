@@ -62,9 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand.
 
     Returns:
-        0 on success, 1 when it failed (one line on standard error says why), 3 where the
-        subcommand says so. A usage error exits with 2.
+        0 on success, 2 where a setting is out of its range or does not go with another, 1 when it
+        failed for any other reason (one line on standard error says why), 3 where the subcommand
+        says so. What cannot be parsed exits with 2.
     """
+    # gRPC's core, which looks here when it is first imported, writes lines of its own to standard error, one for each
+    # failed handshake: into a server's log, and beside a command's one line. What matters of them reaches us as errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _Parser(prog="ledgate", description="Tell an adversarial image from an honest one.")
     parser.add_argument("--version", action="version", version=f"ledgate {version('ledgate')}")
@@ -92,7 +96,7 @@ def _configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 def _run(module: str, options: argparse.Namespace) -> int:
     """Runs a subcommand; every failure becomes one line."""
-    from detector.errors import LedgateError
+    from detector.errors import LedgateError, SettingError
 
     command = f"ledgate {options.command}"
     try:
@@ -107,11 +111,18 @@ def _run(module: str, options: argparse.Namespace) -> int:
         _explain(command, _not_installed(error))
         return 1
     except (LedgateError, OSError) as error:
-        _explain(command, str(error))
-        return 1
+        _explain(command, _of_the_system(error) if isinstance(error, OSError) else str(error))
+        return USAGE_ERROR if isinstance(error, SettingError) else 1
     except Exception as error:  # noqa: BLE001  a user never meets a traceback
         _explain(command, f"internal error, {type(error).__name__}: {error}; LEDGATE_DEBUG=1 shows where")
         return 1
+
+
+def _of_the_system(error: OSError) -> str:
+    """An error of a file that nobody has put into words, in ours."""
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: expected to read or to write there, found: {error.strerror}"
 
 
 def _not_installed(error: ImportError) -> str:

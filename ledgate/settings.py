@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from detector.errors import InputError
+from detector.errors import SettingError
 
 SQUARE: Final = "square"
 # For an option that has no default.
@@ -93,10 +93,10 @@ def settings(attack: str, given: Mapping[str, Any], *, seed: int) -> Any:
     for option in given:
         if option not in own:
             having = listed([name for name, options in ATTACKS.items() if option in options])
-            raise InputError(f"{flag(option)}: expected for {having or 'no attack'} only, found with {attack}")
+            raise SettingError(f"{flag(option)}: expected for {having or 'no attack'} only, found with {attack}")
     for option, default in own.items():
         if default == NEEDED and option not in given:
-            raise InputError(f"{flag(option)}: expected with {attack}, which has no default for it, found none")
+            raise SettingError(f"{flag(option)}: expected with {attack}, which has no default for it, found none")
     kind = _kind(attack)
     values = {_SETTINGS.get(option, option): value for option, value in given.items()}
     if "seed" in {field.name for field in fields(kind)}:

@@ -100,14 +100,17 @@ class AsyncClient(BaseClient):
             raise errors.exceptions[0] from None
 
     async def _work(self, parts: Parts, deadline: Deadline) -> None:
-        """Sends one part after another until none is left."""
-        while (parcel := parts.take()) is not None:
-            attempts = self._attempts(deadline, first=parts.first)
+        """Sends one part after another until none is left, or fewer at a time are enough for the server."""
+        parcel = parts.take()
+        while parcel is not None:
+            sent, attempts = parcel, self._part_attempts(deadline, parts, parcel)
             try:
-                reply = await self._call("Classify", parcel.request, deadline, attempts)
-                parts.put(parcel, ServedVerdicts.read(reply, parcel.count), attempts.server)
+                reply = await self._call("Classify", sent.request, deadline, attempts)
+                parcel = parts.put(sent, ServedVerdicts.read(reply, sent.count), attempts.server)
             except LedgateError as error:
-                raise self._refused(error, parcel) from None
+                if attempts.handed_over:
+                    return
+                raise self._refused(error, sent) from None
 
     async def _call(self, method: str, request: Any, deadline: Deadline, attempts: Attempts) -> Any:
         """One call, tried as often as it is worth."""

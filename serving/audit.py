@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from detector.encoding import encode_image
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.imageset import Images
 from serving.auditstore import MIN_BYTES, AuditStore, Entry
 from serving.closing import Closing
@@ -56,9 +56,9 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
-            raise InputError(f"audit_rate: expected more than 0 and at most 1, found {self.rate}")
+            raise SettingError(f"audit_rate: expected more than 0 and at most 1, found {self.rate}")
         if self.max_bytes < MIN_BYTES:
-            raise InputError(f"audit_max_bytes: expected at least {MIN_BYTES}, found {self.max_bytes}")
+            raise SettingError(f"audit_max_bytes: expected at least {MIN_BYTES}, found {self.max_bytes}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from detector.errors import (
     LedgateError,
     QueueFull,
     ResourceExhausted,
+    SettingError,
     Unavailable,
 )
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
@@ -63,7 +64,7 @@ class BaseClient:
     ) -> None:
         check_timeout(timeout_s)
         if in_flight < 1:
-            raise InputError(f"in_flight: expected at least 1, found {in_flight}")
+            raise SettingError(f"in_flight: expected at least 1, found {in_flight}")
         self._addresses = read_addresses(addresses)
         self._metadata = metadata(self._addresses, tls, token, in_plaintext=token_in_plaintext)
         self._timeout_s = timeout_s
@@ -91,15 +92,18 @@ class BaseClient:
         """That of one call."""
         return Deadline(self._timeout_s if timeout_s is None else timeout_s)
 
-    def _attempts(self, deadline: Deadline, *, first: int | None = None) -> Attempts:
+    def _attempts(self, deadline: Deadline, **options: Any) -> Attempts:
         """Those of one call."""
-        return Attempts(
-            self._addresses, self._pool, retry=self._retry, budget=self._budget, deadline=deadline, first=first
-        )
+        known = {"retry": self._retry, "budget": self._budget, "tls": self._credentials is not None}
+        return Attempts(self._addresses, self._pool, deadline=deadline, **{**known, **options})
+
+    def _part_attempts(self, deadline: Deadline, parts: Parts, parcel: Parcel) -> Attempts:
+        """Those of a part of a large array, which goes back to the others where a queue has no room for it."""
+        return self._attempts(deadline, first=parts.first, hand_over=partial(parts.give_back, parcel))
 
     def _patient_attempts(self, deadline: Deadline) -> Attempts:
         """Those of whoever waits until a server is ready."""
-        return Attempts(self._addresses, self._pool, retry=_PATIENT, budget=Budget(_PATIENT), deadline=deadline)
+        return self._attempts(deadline, retry=_PATIENT, budget=Budget(_PATIENT))
 
     def _parts(self, images: Any, template: classifier_pb2.ClassifyRequest, info: ModelInfo) -> Parts:
         """Images cut into what a server takes."""

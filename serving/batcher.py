@@ -1,8 +1,9 @@
-"""The one thread that runs a model: takes batches from the queue, gives each caller its own rows.
+"""The threads that run a model: they take batches from the queue and give each caller its own rows.
 
-One, although members run on several (`detector.lanes`): what comes while a batch runs is the next batch, half of all
-callers where they call without pause, so that the members always run while the other half is answered. With a thread
-for each lane the batches were half as large, and an image took 1.1 times the CPU (three ResNet-20, 32 callers).
+A batch has a lane of the model (`detector.lanes`) while members run, and leaves it before its callers are answered, so
+that no lane waits for that. What comes while all are in use is the next batch. A batch that takes next to no time does
+not begin beside another: what has come by the end of that one takes less together, and Python's lock lets but one be
+answered at a time.
 
 Callers share a run and nothing else. Where a batch fails, each of its requests is run alone, so that
 one that breaks the model harms no other; where a member answers with NaN, only the callers of those
@@ -10,10 +11,12 @@ images hear of it. What went wrong is written to the log; the caller learns that
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -25,7 +28,7 @@ from detector.verdicts import Verdicts
 from serving.config import ServerConfig
 from serving.detecting import Detecting
 from serving.queue import RequestQueue
-from serving.status import INTERNAL_TEXT
+from serving.status import INTERNAL_TEXT, id_fields
 from serving.ticket import Ticket
 from serving.watching import Run, Watcher, rows, tell
 
@@ -38,10 +41,12 @@ class Replaced(Unavailable):
 
 # A thread that is stuck inside a run cannot be ended; so long is waited for it.
 _JOIN_S = 1.0
+# A batch that takes less is not worth a lane of its own.
+_WORTH_S = 1e-3
 
 
 class Batcher:
-    """A queue and the thread that empties it, from its making until `close`, or until it has finished.
+    """A queue and the threads that empty it, from its making until `close`, or until it has finished.
 
     Args:
         detector: The model.
@@ -66,12 +71,20 @@ class Batcher:
             max_batch=config.max_batch, batch_wait_s=config.batch_wait_s, max_queue=config.max_queue
         )
         self._condition = threading.Condition()
-        self._running: Sequence[Ticket] = ()
+        self._lanes = detector.lanes
+        # Batches that have a lane, and all that are not answered yet, these included.
+        self._in_lanes: list[Sequence[Ticket]] = []
+        self._running: list[Sequence[Ticket]] = []
+        # Of all batches, the least that an image took: what it takes where nothing is in its way.
+        self._image_s = math.inf
         self._hurried = False
         self._finishing = False
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"batcher of {self._name}", daemon=True)
-        self._thread.start()
+        name = f"batcher of {self._name}"
+        # As many again, so that no lane is left empty while a batch is answered.
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(2 * self._lanes)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -101,7 +114,8 @@ class Batcher:
             if self._finishing:
                 raise Replaced("another version of the model has taken its place")
             self._queue.put(ticket)
-            self._condition.notify()
+            if self._has_lane():
+                self._condition.notify()
 
     def cancel(self, ticket: Ticket) -> None:
         """Gives up the place of a caller that has left; a run that has begun goes on without it."""
@@ -115,49 +129,86 @@ class Batcher:
         """From here on no batch waits for company."""
         with self._condition:
             self._hurried = True
-            self._condition.notify()
+            self._condition.notify_all()
 
     def finish(self) -> None:
-        """Takes nothing more in; the thread ends when all that has been accepted is answered."""
+        """Takes nothing more in; the threads end when all that has been accepted is answered."""
         with self._condition:
             self._hurried = True
             self._finishing = True
-            self._condition.notify()
+            self._condition.notify_all()
 
     def close(self) -> None:
-        """Ends the thread; whoever still waits is told that the server has stopped."""
+        """Ends the threads; whoever still waits is told that the server has stopped."""
         with self._condition:
             self._closed = True
-            left = [*self._running, *self._queue.clear()]
-            self._condition.notify()
+            left = [*chain.from_iterable(self._running), *self._queue.clear()]
+            self._condition.notify_all()
         for ticket in left:
             ticket.settle(_stopped())
-        self._thread.join(_JOIN_S)
+        until_s = time.monotonic() + _JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
 
     def _work(self) -> None:
-        """The thread: batch after batch."""
-        while (taken := self._next()) is not None:
-            batch, expired = taken
-            for ticket in expired:
-                ticket.settle(_expired())
-            if batch:
-                self._run(batch)
+        """A thread: batch after batch."""
+        while self._work_once():
+            pass  # so that a thread that waits for the next batch does not hold its last one
+
+    def _work_once(self) -> bool:
+        """Waits for a batch and answers it; False where there will be none."""
+        taken = self._next()
+        if taken is None:
+            return False
+        batch, expired = taken
+        for ticket in expired:
+            ticket.settle(_expired())
+        if batch:
+            self._run(batch)
+            self._end(batch)
+        return True
 
     def _next(self) -> tuple[list[Ticket], list[Ticket]] | None:
         """Waits for a batch, or for requests that have expired; None at the end."""
         with self._condition:
-            for ticket in self._running:
-                if ticket.settled:  # of a request that was refused in part, the rest is not run
-                    self._queue.remove(ticket.whole)
-            self._running = ()
             while not self._closed and (self._queue or not self._finishing):
                 now_s = self._clock()
-                batch, expired = self._queue.take(now_s, flush=self._hurried)
+                has_lane = self._has_lane()
+                batch, expired = self._queue.take(now_s, flush=self._hurried) if has_lane else ([], [])
+                if batch:
+                    self._running.append(batch)
+                    self._in_lanes.append(batch)
+                    self._pass_on()
                 if batch or expired:
-                    self._running = batch
                     return batch, expired
-                self._condition.wait(self._queue.wait_s(now_s))
+                self._condition.wait(self._queue.wait_s(now_s) if has_lane else None)
+            self._condition.notify_all()  # nothing is left for the other threads either
             return None
+
+    def _end(self, batch: Sequence[Ticket]) -> None:
+        """Forgets a batch that has been answered."""
+        with self._condition:
+            _drop(self._running, batch)
+            _drop(self._in_lanes, batch)  # of a batch that has failed
+            for ticket in batch:
+                if ticket.settled:  # of a request that was refused in part, the rest is not run
+                    self._queue.remove(ticket.whole)
+
+    def _leave_lane(self, batch: Sequence[Ticket]) -> None:
+        """Lets another batch run while this one is answered."""
+        with self._condition:
+            _drop(self._in_lanes, batch)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wakes a thread for what still waits, if that may run."""
+        if self._queue and self._has_lane():
+            self._condition.notify()
+
+    def _has_lane(self) -> bool:
+        """Whether what waits may run now: there is a lane, and it is worth it where others are not answered yet."""
+        worth = not self._running or self._queue.images * self._image_s >= _WORTH_S
+        return worth and len(self._in_lanes) < self._lanes
 
     def _run(self, batch: Sequence[Ticket]) -> None:
         """Settles every request of a batch, whatever happens."""
@@ -165,7 +216,8 @@ class Batcher:
             self._answer(batch)
         except Exception:  # a model may fail in any way, and none may end the thread
             if len(batch) == 1:
-                log.exception("model %s: the run failed: %s", self._name, batch[0])
+                fields = id_fields(batch[0].request_id)
+                log.exception("model %s: the run failed: %s", self._name, batch[0], extra=fields)
                 batch[0].settle(Internal(INTERNAL_TEXT))
                 return
             log.exception("model %s: a batch of %d requests failed; each is run alone", self._name, len(batch))
@@ -179,6 +231,7 @@ class Batcher:
         """Runs the model, and judges the rows of all callers whose rows are numbers."""
         begun_s = self._clock()
         logits = self._logits(batch)
+        self._leave_lane(batch)
         if not np.isfinite(logits).all():
             kept = [self._is_finite(ticket, logits[own]) for ticket, own in rows(batch)]
             parts = [logits[own] for keep, (_, own) in zip(kept, rows(batch), strict=True) if keep]
@@ -188,6 +241,7 @@ class Batcher:
             logits = np.concatenate(parts)
         verdicts = self._detector.judge(logits, members=any(ticket.members for ticket in batch))
         ended_s = self._clock()
+        self._image_s = min(self._image_s, (ended_s - begun_s) / len(verdicts))
         sound = verdicts.score is not None and not np.isnan(verdicts.score).any()
         outcomes = [self._own(verdicts, own, ticket, sound=sound) for ticket, own in rows(batch)]
         for ticket, outcome in zip(batch, outcomes, strict=True):
@@ -220,6 +274,7 @@ class Batcher:
         log.error(
             "model %s: member %d answered with %s for class %d of image %d: %s",
             *(self._name, member, logits[image, member, label], label, ticket.start + image, ticket.whole),
+            extra=id_fields(ticket.request_id),
         )
         ticket.settle(Internal(INTERNAL_TEXT))
         return False
@@ -232,11 +287,17 @@ class Batcher:
         """
         own = verdicts.only(own_rows)
         if not sound and (own.score is None or np.isnan(own.score).any()):
-            log.error("model %s: the score is not a number: %s", self._name, ticket)
+            fields = id_fields(ticket.request_id)
+            log.error("model %s: the score is not a number: %s", self._name, ticket, extra=fields)
             return Internal(INTERNAL_TEXT)
         if ticket.members or own.member_probabilities is None:
             return own
         return replace(own, member_probabilities=None)
+
+
+def _drop(batches: list[Sequence[Ticket]], batch: Sequence[Ticket]) -> None:
+    """Takes a batch out, where it is one of them."""
+    batches[:] = [each for each in batches if each is not batch]
 
 
 def _expired() -> DeadlineExceeded:

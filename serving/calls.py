@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
 from detector.errors import Unauthenticated
 from protos.ledgate.v1 import classifier_pb2
+from serving.deferred import Begin, Begun, Deferred
 from serving.status import code_of, text_of
 from serving.tokens import Tokens
 
@@ -27,6 +29,7 @@ _OPEN: Final = "/grpc.health.v1.Health/"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 # gRPC runs the handler of a call in the context in which its interceptors ran.
 _caller: ContextVar[str] = ContextVar("caller", default="")
+_given: ContextVar[str] = ContextVar("given", default="")
 
 Behaviour: TypeAlias = Callable[[Any, Any], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -62,7 +65,7 @@ class Calls(grpc.ServerInterceptor):
     """The interceptor.
 
     Args:
-        observers: Told of every answer, on the thread of the call; they have to be quick.
+        observers: Told of every answer, on the thread that gives it, a batch's perhaps; they have to be quick.
         tokens: Without one of these a call is UNAUTHENTICATED; None lets everybody in.
         naming: Whether a call without a request id is given one, which its caller learns from the
             trailing metadata `x-request-id`.
@@ -102,27 +105,57 @@ class Calls(grpc.ServerInterceptor):
         """A handler that tells the observers how it ended."""
         if not self._observers:
             return handler
-        name = method.lstrip("/")
+        name, behaviour = method.lstrip("/"), behaviour_of(handler)
         if handler.response_streaming:
-            return _handler(handler, self._stream(name, _behaviour(handler)))
-        return _handler(handler, self._unary(name, _behaviour(handler)))
+            observed = self._stream(name, behaviour)
+        elif isinstance(behaviour, Deferred):
+            observed = Deferred(self._deferred(name, behaviour), light=behaviour.light)
+        else:
+            observed = self._unary(name, behaviour)
+        return handler_like(handler, observed, handler.request_deserializer)
 
     def _unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         """A call with one reply."""
 
         def observed(request: Any, context: Any) -> Any:
-            begun_s = time.perf_counter()
-            request_id = _request_id(request) or (_named(context) if self._naming else "")
-            reply = None
-            try:
-                reply = behaviour(request, context)
-            finally:
-                code = context.code() or (grpc.StatusCode.UNKNOWN if reply is None else grpc.StatusCode.OK)
-                seconds = time.perf_counter() - begun_s
-                self._tell(Answered(method, code, seconds, request_id, reply, _caller.get(), context.peer()))
-            return reply
+            return self._told(method, self._begun(request, context), partial(behaviour, request), context)
 
         return observed
+
+    def _deferred(self, method: str, behaviour: Deferred) -> Begin:
+        """A call with one reply, which is begun first and finished later."""
+
+        def observed(request: Any, context: Any) -> Begun[Any]:
+            started = self._begun(request, context)
+            try:
+                begun = behaviour.begin(request, context)
+            except BaseException:
+                self._note(method, started, None, context)
+                raise
+            return Begun(then=begun.then, finish=partial(self._told, method, started, begun.finish))
+
+        return observed
+
+    def _begun(self, request: Any, context: Any) -> tuple[float, str]:
+        """When a call began, and its request id."""
+        begun_s = time.perf_counter()
+        return begun_s, _request_id(request) or (_named(context) if self._naming else "")
+
+    def _told(self, method: str, started: tuple[float, str], finish: Callable[[Any], Any], context: Any) -> Any:
+        """What a call is answered; the observers are told, also where that is an error."""
+        reply = None
+        try:
+            reply = finish(context)
+        finally:
+            self._note(method, started, reply, context)
+        return reply
+
+    def _note(self, method: str, started: tuple[float, str], reply: Any, context: Any) -> None:
+        """Tells the observers how a call with one reply has ended."""
+        begun_s, request_id = started
+        code = context.code() or (grpc.StatusCode.UNKNOWN if reply is None else grpc.StatusCode.OK)
+        seconds = time.perf_counter() - begun_s
+        self._tell(Answered(method, code, seconds, request_id, reply, _caller.get(), context.peer()))
 
     def _stream(self, method: str, behaviour: Behaviour) -> Behaviour:
         """A call with many replies. Of ours each is an answer of its own; others are one, at their end."""
@@ -154,14 +187,20 @@ class Calls(grpc.ServerInterceptor):
                 log.exception("%s: an observer failed", answered.method)
 
 
+def given_id() -> str:
+    """The id that the call in whose context this runs was given; empty where its caller gave one, or nobody did."""
+    return _given.get()
+
+
 def _request_id(request: Any) -> str:
     """The id that the caller gave, in our protocol or the Open Inference Protocol."""
     return str(getattr(request, "request_id", "") or getattr(request, "id", ""))
 
 
 def _named(context: Any) -> str:
-    """A new id, which the caller is told."""
+    """A new id, which the caller is told, and whoever answers the call finds by `given_id`."""
     request_id = secrets.token_hex(8)
+    _given.set(request_id)
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     return request_id
 
@@ -179,23 +218,23 @@ def _refusing(handler: Handler, error: Exception) -> Handler:
     def refuse(_: Any, context: grpc.ServicerContext) -> NoReturn:
         context.abort(code_of(error), text_of(error))
 
-    return _handler(handler, refuse, parse=False)
+    return handler_like(handler, refuse, None)
 
 
-def _behaviour(handler: Any) -> Behaviour:
-    """The one that it has."""
+def behaviour_of(handler: Any) -> Behaviour:
+    """What a handler does: the one function that it has."""
     found = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
     behaviour: Behaviour | None = next(filter(None, found), None)
     assert behaviour is not None
     return behaviour
 
 
-def _handler(like: Handler, behaviour: Behaviour, *, parse: bool = True) -> Handler:
-    """A handler with another behaviour."""
+def handler_like(like: Handler, behaviour: Behaviour, read: Any) -> Handler:
+    """A handler of the same kind with another behaviour, and another way to read messages."""
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[bool(like.request_streaming), bool(like.response_streaming)]
-    return make(behaviour, like.request_deserializer if parse else None, like.response_serializer)
+    return make(behaviour, read, like.response_serializer)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from protos.ledgate.v1 import classifier_pb2
 from serving.loopback import is_loopback
 from serving.tls import Tls
@@ -42,13 +42,13 @@ def read_addresses(addresses: str | Sequence[str]) -> tuple[str, ...]:
     """
     found = [one.strip() for one in addresses.split(",")] if isinstance(addresses, str) else list(addresses)
     if not found:
-        raise InputError("address: expected HOST:PORT, found none")
+        raise SettingError("address: expected HOST:PORT, found none")
     for one in found:
         host, _, port = one.rpartition(":")
         if not host or not port.isdigit() or "/" in one:
-            raise InputError(f"address: expected HOST:PORT, found '{one}'")
+            raise SettingError(f"address: expected HOST:PORT, found '{one}'")
         if found.count(one) > 1:
-            raise InputError(f"address: expected each once, found '{one}' {found.count(one)} times")
+            raise SettingError(f"address: expected each once, found '{one}' {found.count(one)} times")
     return tuple(found)
 
 
@@ -68,7 +68,7 @@ def open_channels(
     """
     channels = []
     for address in addresses:
-        several = [_SEVERAL] if _may_be_several(_host(address)) else []
+        several = [_SEVERAL] if _may_be_several(address) else []
         own = [*_OPTIONS, *several, *options]
         if credentials is None:
             channels.append(library.insecure_channel(address, options=own))
@@ -89,17 +89,22 @@ def metadata(
         return ()
     for one in addresses:
         if tls is None and not in_plaintext and not is_loopback(_host(one)):
-            raise InputError(f"token: expected TLS on the way to {one}, found none; anybody could read the token")
+            raise SettingError(f"token: expected TLS on the way to {one}, found none; anybody could read the token")
     return (header(token),)
 
 
-def _may_be_several(host: str) -> bool:
-    """Whether a host may stand for several servers: neither a number nor this machine."""
+def is_name(address: str) -> bool:
+    """Whether an address has a name for its host, and no number."""
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(_host(address))
     except ValueError:
-        return not is_loopback(host)
+        return True
     return False
+
+
+def _may_be_several(address: str) -> bool:
+    """Whether an address may stand for several servers: its host is neither a number nor this machine."""
+    return is_name(address) and not is_loopback(_host(address))
 
 
 def _host(address: str) -> str:

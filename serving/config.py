@@ -5,13 +5,13 @@ from enum import StrEnum
 from typing import Final
 
 from detector.decoding import MAX_PIXELS
-from detector.errors import InputError
+from detector.errors import SettingError
 from serving.loopback import is_loopback
 
 MAX_PORT: Final = 65535
-_MAX_WAIT_S: Final = 86400.0
+MAX_WAIT_S: Final = 86400.0
 # Calls that wait hold a thread each, so the pool has to be larger than the queue, up to this.
-_MAX_CALL_THREADS: Final = 4096
+_MAX_CALL_THREADS: Final = 8192
 # For calls that do not wait: refusals, health, reflection, GetModel.
 _SPARE_THREADS: Final = 32
 
@@ -33,6 +33,7 @@ class ServerConfig:
     Attributes:
         host: Name or address to listen on; without TLS only loopback is safe.
         port: TCP port; 0 picks a free one.
+        share_port: Let other servers with this setting listen on the same port; the kernel shares callers out.
         max_batch: Most images in one run of a model.
         batch_wait_s: How long the first image of a batch waits for company, in seconds. With 0
             whatever waits is run as soon as the model is free.
@@ -54,9 +55,10 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 50051
+    share_port: bool = False
     max_batch: int = 32
     batch_wait_s: float = 0.0
-    max_queue: int = 512
+    max_queue: int = 4096
     max_images: int = 256
     max_message_bytes: int = 32 << 20
     max_pixels: int = MAX_PIXELS
@@ -74,12 +76,14 @@ class ServerConfig:
         _check_range("port", self.port, 0, MAX_PORT)
         for name in ("batch_wait_s", "grace_s", "watch_s"):
             value = getattr(self, name)
-            if not 0 <= value <= _MAX_WAIT_S:  # NaN fails both
-                raise InputError(f"{name}: expected 0 to {_MAX_WAIT_S:g} seconds, found {value}")
+            if not 0 <= value <= MAX_WAIT_S:  # NaN fails both
+                raise SettingError(f"{name}: expected 0 to {MAX_WAIT_S:g} seconds, found {value}")
+        if self.share_port and not self.port:
+            raise SettingError("share_port: expected a port to share, found 0, which picks a free one")
         if not self.host:
-            raise InputError("host: expected a name or an address, found nothing")
+            raise SettingError("host: expected a name or an address, found nothing")
         if self.allow_members and self.reply is Reply.FLAG_ONLY:
-            raise InputError(
+            raise SettingError(
                 "allow_members: expected it off where replies are flag-only, found it on; "
                 "from the members' probabilities anybody can compute the score"
             )
@@ -103,4 +107,4 @@ def address(host: str, port: int) -> str:
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     """Raises unless low <= value <= high."""
     if not low <= value <= high:
-        raise InputError(f"{name}: expected {low} to {high}, found {value}")
+        raise SettingError(f"{name}: expected {low} to {high}, found {value}")

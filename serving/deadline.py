@@ -3,7 +3,7 @@
 import math
 import time
 
-from detector.errors import DeadlineExceeded, InputError
+from detector.errors import DeadlineExceeded, SettingError
 
 
 class Deadline:
@@ -34,4 +34,4 @@ class Deadline:
 def check_timeout(timeout_s: float | None) -> None:
     """Raises InputError unless it is None or a positive number, and not infinite."""
     if timeout_s is not None and not 0 < timeout_s < math.inf:
-        raise InputError(f"timeout_s: expected a positive number of seconds, found {timeout_s}")
+        raise SettingError(f"timeout_s: expected a positive number of seconds, found {timeout_s}")

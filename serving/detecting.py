@@ -12,7 +12,7 @@ from detector.verdicts import Verdicts
 
 
 class Detecting(Protocol):
-    """A bundle on a device. One thread calls `logits` and `judge`."""
+    """A bundle on a device. So many threads as there are lanes call `logits` and `judge`."""
 
     @property
     def bundle(self) -> Bundle:
@@ -21,6 +21,10 @@ class Detecting(Protocol):
     @property
     def execution_path(self) -> ExecutionPath:
         """Where and how it runs."""
+
+    @property
+    def lanes(self) -> int:
+        """How many batches it can run at once without one being in another's way."""
 
     def logits(self, images: Images) -> NDArray[np.float32]:
         """Runs the members once: (N, C, H, W) to (N, K, L), which may hold NaN."""

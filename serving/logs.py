@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from protos.inference import inference_pb2
 from serving.calls import Answered
+from serving.status import MAX_ID
 
 # A name of its own, by which it can be told from the rest.
 access: Final = logging.getLogger("ledgate.access")
-# A caller's text in the log is cut.
-_MAX_ID: Final = 80
 
 
 class LogFormat(StrEnum):
@@ -66,15 +66,23 @@ def log_access(answered: Answered) -> None:
         "peer": answered.peer,
     }
     if answered.request_id:
-        fields["request_id"] = answered.request_id[:_MAX_ID]
+        fields["request_id"] = answered.request_id[:MAX_ID]
     if answered.caller:
         fields["caller"] = answered.caller
     if answered.seconds is not None:
         fields["milliseconds"] = round(answered.seconds * 1000, 3)
-    results = getattr(answered.reply, "results", None)
-    if results is not None:
-        fields["images"] = len(results)
+    images = _images(answered.reply)
+    if images is not None:
+        fields["images"] = images
     access.info("%s", _Words(fields), extra={"fields": {"message": "answered", **fields}})
+
+
+def _images(reply: Any) -> int | None:
+    """How many images were answered; None where the call was about none, or was refused."""
+    if isinstance(reply, inference_pb2.ModelInferResponse):
+        return int(reply.outputs[0].shape[0]) if reply.outputs else None
+    results = getattr(reply, "results", None)
+    return None if results is None else len(results)
 
 
 class _Words:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 
 from detector.errors import PermissionDenied
@@ -23,7 +23,7 @@ class Model:
     Attributes:
         name: By which it is asked for.
         detector: What answers.
-        batcher: Its queue and its thread.
+        batcher: Its queue and its threads.
     """
 
     def __init__(self, detector: Detecting, config: ServerConfig, watchers: Sequence[Watcher] = ()) -> None:
@@ -35,12 +35,21 @@ class Model:
         self._writer = ReplyWriter(detector, config)
         self._description = _describe(detector, config)
 
-    def submit(self, request: classifier_pb2.ClassifyRequest, *, remaining_s: float = math.inf) -> Ticket:
+    def submit(
+        self,
+        request: classifier_pb2.ClassifyRequest,
+        *,
+        given_id: str = "",
+        remaining_s: float = math.inf,
+        check_wanted: Callable[[], None] = lambda: None,
+    ) -> Ticket:
         """Checks a request and puts it into the queue.
 
         Args:
             request: The message.
+            given_id: By which the request is known where its caller has not named it.
             remaining_s: How long its caller will wait.
+            check_wanted: Raises where nobody waits any more; asked before each image is decoded.
 
         Raises:
             InputError: The request does not fit.
@@ -55,9 +64,9 @@ class Model:
                 "--allow-members"
             )
         ticket = Ticket(
-            self._reader.images(request, self.batcher.admit),
+            self._reader.images(request, self.batcher.admit, check_wanted),
             members=request.return_member_probabilities,
-            request_id=request.request_id,
+            request_id=request.request_id or given_id,
             since_s=since_s,
             deadline_s=since_s + remaining_s,
             context=copy_context(),

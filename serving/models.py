@@ -1,13 +1,14 @@
 """The models that are served, by name, each in the version that answers now.
 
-A version is a `Model`: a detector with a queue and a thread of its own, so that no batch mixes two. To
+A version is a `Model`: a detector with a queue and threads of its own, so that no batch mixes two. To
 replace one, the new version takes its place first. From then on nobody new finds the old one, which
 answers what is in its queue and lets go of its detector.
 """
 
+import math
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from detector.errors import InputError, NotFound
@@ -35,7 +36,7 @@ class Models:
         self._watchers = watchers
         # Never changed, only exchanged as a whole, so that it is read without a lock.
         self._current: dict[str, Model] = {}
-        # Those that still answer what they have accepted; such a batcher is kept alive by its thread alone.
+        # Those that still answer what they have accepted; such a batcher is kept alive by its threads alone.
         self._replaced: weakref.WeakSet[Batcher] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._ending = False
@@ -57,11 +58,7 @@ class Models:
             InputError: No detector, or two of one name.
         """
         names = [detector.bundle.name for detector in detectors]
-        if not names:
-            raise InputError("models: expected at least one, found none")
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"models: expected a name for each, found '{name}' {names.count(name)} times")
+        check_names(names)
         self._current = {name: self._model(detector) for name, detector in zip(names, detectors, strict=True)}
 
     def find(self, name: str) -> Model:
@@ -78,12 +75,20 @@ class Models:
             raise NotFound(f"model: expected {' or '.join(current)}, found {found!r}")
         return current[name]
 
-    def submit(self, request: classifier_pb2.ClassifyRequest, *, remaining_s: float) -> Accepted:
+    def submit(
+        self,
+        request: classifier_pb2.ClassifyRequest,
+        *,
+        given_id: str = "",
+        remaining_s: float = math.inf,
+        check_wanted: Callable[[], None] = lambda: None,
+    ) -> Accepted:
         """Checks a request and puts it into its model's queue; raises what `find` and `Model.submit` raise."""
         while True:
             model = self.find(request.model)
             try:
-                return Accepted(model=model, ticket=model.submit(request, remaining_s=remaining_s))
+                ticket = model.submit(request, given_id=given_id, remaining_s=remaining_s, check_wanted=check_wanted)
+                return Accepted(model=model, ticket=ticket)
             except Replaced:  # after it was found: its successor is there already
                 continue
 
@@ -119,3 +124,12 @@ class Models:
     def _model(self, detector: Detecting) -> Model:
         """A detector as a model."""
         return Model(detector, self._config, self._watchers)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises InputError where there is no model, or where two have one name."""
+    if not names:
+        raise InputError("models: expected at least one, found none")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"models: expected a name for each, found '{name}' {names.count(name)} times")

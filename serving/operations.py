@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import grpc
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from serving.audit import Audit, AuditConfig
 from serving.calls import Calls, Observer
 from serving.certificates import Certificates
@@ -62,9 +62,9 @@ class OperationsConfig:
 
     def __post_init__(self) -> None:
         if self.metrics_port is not None and not 0 <= self.metrics_port <= MAX_PORT:
-            raise InputError(f"metrics_port: expected 0 to {MAX_PORT}, found {self.metrics_port}")
+            raise SettingError(f"metrics_port: expected 0 to {MAX_PORT}, found {self.metrics_port}")
         if not self.metrics_host:
-            raise InputError("metrics_host: expected a name or an address, found nothing")
+            raise SettingError("metrics_host: expected a name or an address, found nothing")
 
     def warn(self, server: ServerConfig) -> None:
         """Writes to the log what others could read or change."""
@@ -78,7 +78,7 @@ class OperationsConfig:
     def check(self, server: ServerConfig) -> None:
         """Raises InputError where tokens would come in for all on the way to read."""
         if self.token_file and not (self.certificates or server.loopback or self.token_in_plaintext):
-            raise InputError(
+            raise SettingError(
                 f"token_file: expected TLS on {server.host}, found none; anybody on the way could read the tokens "
                 "(token_in_plaintext allows it, for a proxy that encrypts)"
             )

@@ -35,6 +35,7 @@ class Parts:
         self._cut = cut
         self._lock = threading.Lock()
         self._answers: dict[int, ServedVerdicts] = {}
+        self._under_way = 0
         self._rounds = 0
         self._latest: Version | None = None
         self._latest_server: int | None = None
@@ -66,24 +67,52 @@ class Parts:
         return True
 
     def take(self) -> Parcel | None:
-        """The next part; None where there is none, or one has failed."""
+        """A part to begin with; None where there is none, or one has failed."""
         with self._lock:
-            while not self._stopped:
-                parcel = self._ahead.pop(0) if self._ahead else next(self._source, None)
-                if parcel is None or parcel.start not in self._answers:
-                    return parcel
-            return None
+            return self._next()
 
-    def put(self, parcel: Parcel, answer: ServedVerdicts, server: int) -> None:
-        """Takes the answer to a part, and the number of the server that gave it."""
+    def put(self, parcel: Parcel, answer: ServedVerdicts, server: int) -> Parcel | None:
+        """Takes the answer to a part, and the number of the server that gave it.
+
+        Returns:
+            The next part, as `take`, at once: nobody is to see this sender without one, and take himself for the last.
+        """
         with self._lock:
+            self._under_way -= 1
             self._answers[parcel.start] = answer
             self._latest, self._latest_server = answer.version, server
+            return self._next()
+
+    def give_back(self, parcel: Parcel) -> bool:
+        """Takes a part back that a full queue has refused, so that whoever sends the others sends it later.
+
+        So a call finds out how many parts at a time a queue has room for: whoever gives one back is to take no more.
+
+        Returns:
+            Whether it was taken back: not where no other part is under way.
+        """
+        with self._lock:
+            if self._under_way == 1:
+                return False
+            self._under_way -= 1
+            self._ahead.insert(0, parcel)
+            return True
 
     def stop(self) -> None:
         """Hands out no more."""
         with self._lock:
             self._stopped = True
+
+    def _next(self) -> Parcel | None:
+        """The next part, under the lock."""
+        while not self._stopped:
+            parcel = self._ahead.pop(0) if self._ahead else next(self._source, None)
+            if parcel is None:
+                return None
+            if parcel.start not in self._answers:
+                self._under_way += 1
+                return parcel
+        return None
 
     def joined(self) -> ServedVerdicts:
         """The answer to the whole."""

@@ -6,11 +6,12 @@ from functools import partial
 import grpc
 
 from protos.ledgate.v1 import classifier_pb2
+from serving.calls import given_id
 from serving.config import ServerConfig
 from serving.detecting import Detecting
 from serving.gate import Gate, OnDrain
 from serving.models import Models
-from serving.rpc import on_end, remaining_s
+from serving.rpc import check_wanted, on_end, remaining_s
 from serving.stream import Accepted
 from serving.watching import Watcher
 
@@ -47,7 +48,12 @@ class Reception:
 
     def accept(self, context: grpc.ServicerContext, request: classifier_pb2.ClassifyRequest) -> Accepted:
         """Checks a request and puts it into its model's queue, for as long as its caller will wait."""
-        return self.models.submit(request, remaining_s=remaining_s(context))
+        return self.models.submit(
+            request,
+            given_id=given_id(),
+            remaining_s=remaining_s(context),
+            check_wanted=partial(check_wanted, context),
+        )
 
     def drain(self, timeout_s: float) -> int:
         """Lets nobody in any more and waits for the calls inside; returns how many are left."""

@@ -41,13 +41,19 @@ class RequestReader:
         # A decoded image can be a thousand times its file: only so many are decoded at a time.
         self._decoders = threading.BoundedSemaphore(usable_cores())
 
-    def images(self, request: classifier_pb2.ClassifyRequest, admit: Callable[[int], None]) -> Images:
+    def images(
+        self,
+        request: classifier_pb2.ClassifyRequest,
+        admit: Callable[[int], None],
+        check_wanted: Callable[[], None] = lambda: None,
+    ) -> Images:
         """The images, (N, C, H, W).
 
         Args:
             request: The message.
             admit: Told the number of images before they are decoded or looked at; it may raise, and
                 then no work has been done in vain.
+            check_wanted: Asked before each image is decoded, which can take long; it may raise too.
 
         Raises:
             InputError: Anything that does not fit; names the field, what was expected and found,
@@ -57,7 +63,7 @@ class RequestReader:
         if kind == "tensor":
             return self._tensor(request.tensor, admit)
         if kind == "encoded":
-            return self._encoded(request.encoded, admit)
+            return self._encoded(request.encoded, admit, check_wanted)
         raise InputError("input: expected a tensor or encoded images, found neither")
 
     def _tensor(self, tensor: classifier_pb2.Tensor, admit: Callable[[int], None]) -> Images:
@@ -78,12 +84,15 @@ class RequestReader:
         array = np.frombuffer(data, dtype).reshape(shape)
         return self._spec.check(array.astype(dtype.newbyteorder("="), copy=False), "tensor.data")
 
-    def _encoded(self, encoded: classifier_pb2.EncodedImages, admit: Callable[[int], None]) -> Images:
+    def _encoded(
+        self, encoded: classifier_pb2.EncodedImages, admit: Callable[[int], None], check_wanted: Callable[[], None]
+    ) -> Images:
         """PNG and JPEG files."""
         admit(self._check_count(len(encoded.images), "encoded.images"))
         decoded = []
         for index, content in enumerate(encoded.images):
             with self._decoders:
+                check_wanted()
                 where = f"encoded.images[{index}]"
                 decoded.append(decode_image(content, self._spec, max_pixels=self._max_pixels, where=where))
         return np.stack(decoded)

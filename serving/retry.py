@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from detector.errors import InputError, LedgateError, QueueFull, Unavailable
+from detector.errors import LedgateError, QueueFull, SettingError, Unavailable
 
 _LATER: Final = (Unavailable, QueueFull)
 
@@ -49,16 +49,16 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
-            raise InputError(f"attempts: expected at least 1, found {self.attempts}")
+            raise SettingError(f"attempts: expected at least 1, found {self.attempts}")
         if self.multiplier > 100:
-            raise InputError(f"multiplier: expected at most 100, found {self.multiplier}")
+            raise SettingError(f"multiplier: expected at most 100, found {self.multiplier}")
         lowest = {"initial_s": 0.0, "multiplier": 1.0, "max_s": self.initial_s, "refill": 0.0, "budget": 0.0}
         if self.budget is None:
             del lowest["budget"]
         for name, low in lowest.items():
             value = getattr(self, name)
             if not low <= value < math.inf:  # NaN fails both
-                raise InputError(f"{name}: expected a number of at least {low:g}, found {value}")
+                raise SettingError(f"{name}: expected a number of at least {low:g}, found {value}")
 
     def pause_s(self, number: int) -> float:
         """Draws the pause before all addresses are tried again, the first of which has number 1."""

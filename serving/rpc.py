@@ -6,7 +6,9 @@ from typing import NoReturn, TypeVar
 
 import grpc
 
-from serving.status import code_of, log_refusal, text_of, trailer_of
+from detector.errors import Cancelled, DeadlineExceeded
+from serving.calls import given_id
+from serving.status import code_of, forgotten, log_refusal, text_of, trailer_of
 
 T = TypeVar("T")
 
@@ -23,13 +25,32 @@ def remaining_s(context: grpc.ServicerContext) -> float:
     return math.inf if seconds is None else seconds
 
 
+def check_wanted(context: grpc.ServicerContext) -> None:
+    """Raises where nobody waits for the answer of a call any more.
+
+    Raises:
+        DeadlineExceeded: Its deadline has passed.
+        Cancelled: The caller has left.
+    """
+    if remaining_s(context) <= 0:
+        raise DeadlineExceeded("the deadline passed before the request was answered")
+    if not context.is_active():
+        raise Cancelled("the caller has left")
+
+
 def guarded(context: grpc.ServicerContext, work: Callable[[], T], request_id: str = "") -> T:
-    """Does the work of a call; any error becomes the call's status."""
+    """Does the work of a call; any error becomes the call's status.
+
+    Args:
+        context: Of the call.
+        work: What it asks for.
+        request_id: The caller's; without one the error is logged under the id that the call was given.
+    """
     try:
         return work()
     except Exception as error:  # noqa: BLE001  a caller never meets anything but a status
-        log_refusal(error, request_id)
-        refusal = error
+        log_refusal(error, request_id or given_id())
+        refusal = forgotten(error)
     return refuse(context, refusal)
 
 

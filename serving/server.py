@@ -6,7 +6,6 @@ meeting a closed connection.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,10 +17,12 @@ from detector.errors import ServiceError
 from protos.inference.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from protos.ledgate.v1 import classifier_pb2
 from protos.ledgate.v1.classifier_pb2_grpc import add_ClassifierServicer_to_server
+from serving.callthreads import CallThreads
 from serving.config import ServerConfig, address
 from serving.detecting import Detecting
 from serving.inference.service import SERVICE as INFERENCE
 from serving.inference.service import InferenceService
+from serving.messages import Registry
 from serving.model import Model
 from serving.ports import check_free
 from serving.reception import Reception
@@ -65,12 +66,13 @@ class Server:
         self._credentials = credentials
         self._reception = Reception(config, watchers)
         self._health = health.HealthServicer()
-        self._threads = ThreadPoolExecutor(config.call_threads(models), thread_name_prefix="call")
+        self._threads = CallThreads(config.call_threads(models))
         self._grpc = grpc.server(self._threads, interceptors=list(interceptors), options=_options(config))
-        add_ClassifierServicer_to_server(ClassifierService(config, self._reception), self._grpc)  # type: ignore[no-untyped-call]
-        add_GRPCInferenceServiceServicer_to_server(InferenceService(config, self._reception), self._grpc)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        registry = Registry(self._grpc, itself=f"{SERVICE}/ClassifyStream")
+        add_ClassifierServicer_to_server(ClassifierService(config, self._reception), registry)  # type: ignore[no-untyped-call]
+        add_GRPCInferenceServiceServicer_to_server(InferenceService(config, self._reception), registry)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), registry)
         self._tell_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.address = ""
 
@@ -89,7 +91,7 @@ class Server:
             ServiceError: The address cannot be listened on.
         """
         host, port = self._config.host, self._config.port
-        check_free(host, port)
+        check_free(host, port, shared=self._config.share_port)
         try:
             port = self._listen(address(host, port))
         except RuntimeError as error:
@@ -154,8 +156,8 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # Two servers on one port would share its callers without a word.
-        ("grpc.so_reuseport", 0),
+        # Without being asked to, two servers on one port would share its callers without a word.
+        ("grpc.so_reuseport", int(config.share_port)),
         ("grpc.server.max_pending_requests", _MAX_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     ]

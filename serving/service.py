@@ -1,18 +1,18 @@
 """`ledgate.v1.Classifier`: calls come in through the gate, and leave with an answer or a status."""
 
-import threading
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 
 import grpc
 
-from detector.errors import ResourceExhausted
 from protos.ledgate.v1 import classifier_pb2, classifier_pb2_grpc
 from serving.config import ServerConfig
+from serving.deferred import Begun, Deferred
 from serving.gate import draining
 from serving.reception import Reception
 from serving.rpc import guarded, on_end, refuse
 from serving.stream import Stream
+from serving.streams import Streams
 
 
 class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
@@ -26,20 +26,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
     def __init__(self, config: ServerConfig, reception: Reception) -> None:
         self._config = config
         self._reception = reception
-        self._streams = threading.BoundedSemaphore(config.max_streams)
+        self._streams = Streams(config.max_streams)
 
-    def Classify(  # noqa: N802
-        self, request: classifier_pb2.ClassifyRequest, context: grpc.ServicerContext
-    ) -> classifier_pb2.ClassifyResponse:
+    @cached_property
+    def Classify(self) -> Deferred:  # noqa: N802
         """Classifies the images of one request."""
-
-        def classify() -> classifier_pb2.ClassifyResponse:
-            self._reception.enter(context)
-            accepted = self._reception.accept(context, request)
-            on_end(context, accepted.cancel)
-            return accepted.reply()
-
-        return guarded(context, classify, request.request_id)
+        # Files have to be decoded.
+        return Deferred(self._classify, light=lambda request: request.WhichOneof("input") != "encoded")
 
     def ClassifyStream(  # noqa: N802
         self, request_iterator: Iterator[classifier_pb2.ClassifyRequest], context: grpc.ServicerContext
@@ -48,8 +41,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
         stream = Stream(partial(self._reception.accept, context), window=self._config.stream_window)
         guarded(context, partial(self._enter_stream, context, stream))
         yield from stream.responses(request_iterator)
-        if stream.drained:
-            refuse(context, draining())
+        if stream.refusal is not None:
+            refuse(context, stream.refusal)
 
     def GetModel(  # noqa: N802
         self, request: classifier_pb2.GetModelRequest, context: grpc.ServicerContext
@@ -63,11 +56,27 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
 
         return guarded(context, describe)
 
+    def _classify(
+        self, request: classifier_pb2.ClassifyRequest, context: grpc.ServicerContext
+    ) -> Begun[classifier_pb2.ClassifyResponse]:
+        """Puts a request into its model's queue."""
+
+        def begin() -> Begun[classifier_pb2.ClassifyResponse]:
+            self._reception.enter(context)
+            accepted = self._reception.accept(context, request)
+            on_end(context, accepted.cancel)
+            return Begun(
+                then=accepted.ticket.then,
+                finish=lambda context: guarded(
+                    context, partial(accepted.reply, request.request_id), request.request_id
+                ),
+            )
+
+        return guarded(context, begin, request.request_id)
+
     def _enter_stream(self, context: grpc.ServicerContext, stream: Stream) -> None:
-        """Lets a stream in, of which there are only so many: each holds two threads while it is open."""
-        if not self._streams.acquire(blocking=False):
-            limit = self._config.max_streams
-            raise ResourceExhausted(f"streams: expected at most {limit} open at a time, found {limit} open")
-        on_end(context, self._streams.release)
-        self._reception.enter(context, stream.drain)
+        """Lets a stream in, of which there are only so many."""
+        self._streams.enter(stream)
+        on_end(context, partial(self._streams.leave, stream))
+        self._reception.enter(context, partial(stream.end, draining()))
         on_end(context, stream.cancel)

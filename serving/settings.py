@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.files import read_file
 
 PREFIX: Final = "LEDGATE_"
+_CONFIG: Final = f"{PREFIX}CONFIG"
 _MAX_BYTES: Final = 1 << 20
 _WORDS: Final = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 # What a type of the command line is in TOML; anything else is a string.
@@ -54,7 +55,7 @@ def add_settings(parser: argparse.ArgumentParser, *, but: Iterable[str] = ()) ->
             action.default = _Default(action.default)
     parser.add_argument("--config", type=Path, metavar="FILE",
         help="TOML file with the same options, as in max_batch = 8; so may the environment, as in LEDGATE_MAX_BATCH=8, "
-        "which counts more, and the command line most")  # fmt: skip
+        "which counts more, and the command line most; LEDGATE_CONFIG names the file too")  # fmt: skip
     parser.set_defaults(**{_ACTIONS: chosen})
 
 
@@ -65,8 +66,11 @@ def settle(options: argparse.Namespace, environment: Mapping[str, str] = os.envi
         InputError: A value that does not fit, or a key of the file that is no option.
     """
     actions: Mapping[str, argparse.Action] = getattr(options, _ACTIONS)
-    file = _load(options.config, actions)
-    settled = argparse.Namespace(**vars(options))
+    path = options.config
+    if path is None and _CONFIG in environment:
+        path = Path(environment[_CONFIG])
+    file = _load(path, actions)
+    settled = argparse.Namespace(**vars(options) | {"config": path})
     for name, action in actions.items():
         given = getattr(options, name)
         variable = PREFIX + name.upper()
@@ -75,7 +79,7 @@ def settle(options: argparse.Namespace, environment: Mapping[str, str] = os.envi
         if variable in environment and not _SERVICE_LINK.match(environment[variable]):
             given = _from_text(action, environment[variable], variable)
         elif name in file:
-            given = _from_toml(action, file[name], f"{options.config}: {name}")
+            given = _from_toml(action, file[name], f"{path}: {name}")
         setattr(settled, name, given.value if isinstance(given, _Default) else given)
     return settled
 
@@ -88,12 +92,12 @@ def _load(path: Path | None, actions: Mapping[str, argparse.Action]) -> dict[str
     try:
         file = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected TOML, found: {error}") from None
+        raise SettingError(f"{path}: expected TOML, found: {error}") from None
     for key in file:
         if key not in actions:
             near = difflib.get_close_matches(key.replace("-", "_"), actions, 1)
             meant = f"; perhaps {near[0]} is meant" if near else ""
-            raise InputError(f"{path}: {key}: expected the name of an option, found another key{meant}")
+            raise SettingError(f"{path}: {key}: expected the name of an option, found another key{meant}")
     return file
 
 
@@ -101,7 +105,7 @@ def _from_text(action: argparse.Action, text: str, where: str) -> Any:
     """A variable's value as the option's; several are separated as in PATH."""
     if _is_switch(action):
         if text.lower() not in _WORDS:
-            raise InputError(f"{where}: expected true or false, found {text!r}")
+            raise SettingError(f"{where}: expected true or false, found {text!r}")
         return _WORDS[text.lower()]
     if _is_list(action):
         return [_convert(action, part, where) for part in text.split(os.pathsep) if part]
@@ -112,11 +116,11 @@ def _from_toml(action: argparse.Action, value: Any, where: str) -> Any:
     """A file's value as the option's."""
     if _is_switch(action):
         if not isinstance(value, bool):
-            raise InputError(f"{where}: expected true or false, found {value!r}")
+            raise SettingError(f"{where}: expected true or false, found {value!r}")
         return value
     if _is_list(action):
         if not isinstance(value, list):
-            raise InputError(f"{where}: expected a list, found {value!r}")
+            raise SettingError(f"{where}: expected a list, found {value!r}")
         return [_from_toml_one(action, each, where) for each in value]
     return _from_toml_one(action, value, where)
 
@@ -125,7 +129,7 @@ def _from_toml_one(action: argparse.Action, value: Any, where: str) -> Any:
     """One value, of the TOML type that says what the option wants."""
     wanted, kind = _TOML.get(action.type, ((str,), "a string"))
     if isinstance(value, bool) or not isinstance(value, wanted):
-        raise InputError(f"{where}: expected {kind}, found {value!r}")
+        raise SettingError(f"{where}: expected {kind}, found {value!r}")
     return _convert(action, str(value), where)
 
 
@@ -135,9 +139,9 @@ def _convert(action: argparse.Action, text: str, where: str) -> Any:
     try:
         value = convert(text)
     except (ValueError, argparse.ArgumentTypeError):
-        raise InputError(f"{where}: expected {getattr(convert, '__name__', 'a value')}, found {text!r}") from None
+        raise SettingError(f"{where}: expected {getattr(convert, '__name__', 'a value')}, found {text!r}") from None
     if action.choices is not None and value not in action.choices:
-        raise InputError(f"{where}: expected one of {', '.join(map(str, action.choices))}, found {text!r}")
+        raise SettingError(f"{where}: expected one of {', '.join(map(str, action.choices))}, found {text!r}")
     return value
 
 

@@ -11,7 +11,7 @@ travel in the trailing metadata `grpc-status-details-bin`, where the libraries o
 import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -33,6 +33,8 @@ from detector.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Exception)
 
 CODES: Final[Mapping[type[LedgateError], grpc.StatusCode]] = MappingProxyType(
     {
@@ -56,6 +58,8 @@ INTERNAL_TEXT: Final = "internal error; the server's log says more"
 _CLASSES: Final = MappingProxyType({code: cls for cls, code in CODES.items()})
 # A status travels in the trailer of the call, which clients bound to 8 KiB.
 _MAX_TEXT: Final = 1000
+# A caller's text in the log is cut.
+MAX_ID: Final = 80
 
 
 def code_of(error: Exception) -> grpc.StatusCode:
@@ -120,14 +124,29 @@ def _reasons(details: bytes) -> set[str]:
     return found
 
 
+def forgotten(error: E) -> E:
+    """The same error without the frames that it came through, and without what led to it.
+
+    Those frames hold the call's images. Where one of them, or what it holds, holds the error in its turn, all of it
+    would stay in memory until Python's collector comes by, and many refusals would fill the memory before it does.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def id_fields(request_id: str) -> dict[str, Any]:
+    """The `extra` of a line of the log about a request."""
+    return {"fields": {"request_id": request_id[:MAX_ID]}} if request_id else {}
+
+
 def log_refusal(error: Exception, request_id: str) -> None:
     """Writes to the log what a caller was refused.
 
     A caller's mistake is not the operator's concern, and a flood of them must not fill a disk, so
     they show at level DEBUG only. Any error that is not in the table is a bug of ours.
     """
-    extra = {"fields": {"request_id": request_id[:80]}}
+    shown, extra = request_id[:MAX_ID], id_fields(request_id)
     if isinstance(error, LedgateError) and code_of(error) is not grpc.StatusCode.INTERNAL:
-        log.debug("request %r: %s: %s", request_id[:80], code_of(error).name, text_of(error), extra=extra)
+        log.debug("request %r: %s: %s", shown, code_of(error).name, text_of(error), extra=extra)
     elif not isinstance(error, Internal):  # whoever raises Internal has written why
-        log.error("request %r failed", request_id[:80], exc_info=error, extra=extra)
+        log.error("request %r failed", shown, exc_info=error, extra=extra)

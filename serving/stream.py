@@ -5,6 +5,7 @@ requests have been read and not answered, reading stops, and gRPC's flow control
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import grpc
+from google.rpc import status_pb2
 
+from detector.errors import LedgateError
 from protos.ledgate.v1 import classifier_pb2
+from serving.messages import Unreadable
 from serving.model import Model
-from serving.status import log_refusal, status_of
+from serving.status import forgotten, log_refusal, status_of
 from serving.ticket import Ticket
 
 
@@ -30,23 +34,19 @@ class Accepted:
         """Gives up its place."""
         self.model.batcher.cancel(self.ticket)
 
-    def reply(self) -> classifier_pb2.ClassifyResponse:
-        """Waits for the outcome; raises it where it is an error."""
-        return self.model.reply(self.ticket.wait(), self.ticket.request_id)
+    def reply(self, request_id: str) -> classifier_pb2.ClassifyResponse:
+        """Waits for the outcome; raises it where it is an error. The reply has the caller's id."""
+        return self.model.reply(self.ticket.wait(), request_id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Refused:
-    """A request that was refused when it was read."""
+    """A request that was refused when it was read. Not the error, which would hold the request."""
 
-    error: Exception
+    status: status_pb2.Status
 
     def cancel(self) -> None:
         """There is nothing to give up."""
-
-    def reply(self) -> classifier_pb2.ClassifyResponse:
-        """Raises why."""
-        raise self.error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,13 @@ class _Message:
     def answer(self) -> classifier_pb2.ClassifyStreamResponse:
         """Waits for the answer: the reply, or the status with which a call of its own would have failed."""
         answer = classifier_pb2.ClassifyStreamResponse(request_id=self.request_id)
+        if isinstance(self.outcome, _Refused):
+            answer.status.CopyFrom(self.outcome.status)
+            return answer
         try:
-            answer.response.CopyFrom(self.outcome.reply())
+            answer.response.CopyFrom(self.outcome.reply(self.request_id))
         except Exception as error:  # noqa: BLE001  one bad message does not end the stream
-            log_refusal(error, self.request_id)
-            answer.status.CopyFrom(status_of(error))
+            answer.status.CopyFrom(_refused(error, self.request_id))
         return answer
 
 
@@ -73,18 +75,27 @@ class Stream:
     Args:
         accept: Checks a request and puts it into a queue.
         window: Most requests that have been read and not answered.
+        clock: Seconds, never going back.
 
     Attributes:
-        drained: The stream ended because the server stops, and not because its caller had finished.
+        refusal: Why the stream ended before its caller had finished; None where it did not.
     """
 
-    def __init__(self, accept: Callable[[classifier_pb2.ClassifyRequest], Accepted], *, window: int) -> None:
+    def __init__(
+        self,
+        accept: Callable[[classifier_pb2.ClassifyRequest], Accepted],
+        *,
+        window: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._accept = accept
         self._window = window
+        self._clock = clock
         self._condition = threading.Condition()
         self._messages: deque[_Message] = deque()
         self._ended = False
-        self.drained = False
+        self._idle_since_s = clock()
+        self.refusal: LedgateError | None = None
 
     def responses(
         self, requests: Iterator[classifier_pb2.ClassifyRequest]
@@ -96,12 +107,19 @@ class Stream:
             yield message.answer()
             with self._condition:
                 self._messages.popleft()
+                self._idle_since_s = self._clock()
                 self._condition.notify_all()
 
-    def drain(self) -> None:
-        """Reads no more; what has been read is answered."""
+    def idle_s(self, now_s: float) -> float:
+        """For how long it has had nothing to answer, at a time of its clock."""
         with self._condition:
-            self.drained = not self._ended
+            return 0.0 if self._messages else now_s - self._idle_since_s
+
+    def end(self, why: LedgateError) -> None:
+        """Reads no more; what has been read is answered, and then the call ends with this error."""
+        with self._condition:
+            if not self._ended:
+                self.refusal = why
             self._ended = True
             self._condition.notify_all()
 
@@ -138,13 +156,17 @@ class Stream:
             self._condition.wait_for(lambda: len(self._messages) < self._window or self._ended)
             return not self._ended
 
-    def _message(self, request: classifier_pb2.ClassifyRequest) -> _Message:
+    def _message(self, request: classifier_pb2.ClassifyRequest | Unreadable) -> _Message:
         """A request, accepted or refused."""
+        request_id = ""
         try:
+            if isinstance(request, Unreadable):
+                request.refuse()
+            request_id = request.request_id
             outcome: Accepted | _Refused = self._accept(request)
         except Exception as error:  # noqa: BLE001  it becomes the answer to this message
-            outcome = _Refused(error=error)
-        return _Message(request_id=request.request_id, outcome=outcome)
+            outcome = _Refused(status=_refused(error, request_id))
+        return _Message(request_id=request_id, outcome=outcome)
 
     def _append(self, message: _Message) -> None:
         """Puts a message into the window, unless the stream ended meanwhile."""
@@ -154,3 +176,9 @@ class Stream:
                 self._condition.notify_all()
                 return
         message.outcome.cancel()
+
+
+def _refused(error: Exception, request_id: str) -> status_pb2.Status:
+    """The answer to a message that is refused."""
+    log_refusal(error, request_id)
+    return status_of(forgotten(error))

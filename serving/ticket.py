@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Callable
 from contextvars import Context
 
 from detector.errors import LedgateError
@@ -29,6 +30,7 @@ class Ticket:
         "_lock",
         "_outcome",
         "_parts",
+        "_then",
         "context",
         "deadline_s",
         "images",
@@ -55,7 +57,9 @@ class Ticket:
         self.context = context
         self._lock = threading.Lock()
         self._outcome: Verdicts | LedgateError | None = None
-        self._parts: list[Verdicts] = []
+        # By the index of their first image.
+        self._parts: dict[int, Verdicts] = {}
+        self._then: Callable[[], None] | None = None
         # A lock that is held until the outcome is there: the cheapest thing to wait for.
         self._arrived = threading.Lock()
         self._arrived.acquire()
@@ -90,17 +94,30 @@ class Ticket:
             if self._outcome is not None:
                 return
             self._outcome = outcome
+            then, self._then = self._then, None  # which knows the ticket in turn: nothing else would free the two
         self._arrived.release()
+        if then is not None:
+            then()
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Calls back once there is an outcome, on the thread that settles; at once where there is one."""
+        with self._lock:
+            if self._outcome is None:
+                self._then = callback
+                return
+        callback()
 
     def part(self, start: int, stop: int) -> "Ticket":
         """Some of its images as a ticket of its own, by which they are answered."""
         return _Part(self, start, stop)
 
-    def gather(self, part: Verdicts) -> None:
-        """Takes the verdicts of a part. The parts come in order; the last one settles the whole."""
-        self._parts.append(part)
-        if sum(len(verdicts) for verdicts in self._parts) == self.count:
-            self.settle(Verdicts.concatenate(self._parts))
+    def gather(self, start: int, part: Verdicts) -> None:
+        """Takes the verdicts of a part, that from an image on. The last one that comes settles the whole."""
+        with self._lock:
+            self._parts[start] = part
+            whole = sum(map(len, self._parts.values())) == self.count
+        if whole:
+            self.settle(Verdicts.concatenate([self._parts[start] for start in sorted(self._parts)]))
 
     def wait(self) -> Verdicts:
         """Waits for the outcome.
@@ -153,6 +170,6 @@ class _Part(Ticket):
     def settle(self, outcome: Verdicts | LedgateError) -> None:
         """Hands verdicts to the whole; an error is that of the whole."""
         if isinstance(outcome, Verdicts):
-            self._whole.gather(outcome)
+            self._whole.gather(self._start, outcome)
         else:
             self._whole.settle(outcome)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from serving.pem import check_pair, check_roots, read_pem
 
 
@@ -32,7 +32,7 @@ class Tls:
     def __post_init__(self) -> None:
         if (self.cert is None) is not (self.key is None):
             lacking, given = ("key", "cert") if self.key is None else ("cert", "key")
-            raise InputError(f"tls: expected {lacking} beside {given}, found none")
+            raise SettingError(f"tls: expected {lacking} beside {given}, found none")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """What a gRPC channel takes.

@@ -5,7 +5,9 @@ gRPC; where spans go and which are kept, its own environment variables say (`OTE
 `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`). Needs the extra `traces`; this module is imported for `--traces` alone.
 """
 
+import logging
 import os
+import threading
 import time
 from importlib.metadata import version
 from typing import Final
@@ -23,7 +25,11 @@ from serving.closing import Closing
 from serving.ticket import Ticket
 from serving.watching import Run
 
+log = logging.getLogger(__name__)
+
 _NAME: Final = "ledgate"
+# How long the end of the server waits for what has been traced to be taken.
+_CLOSE_S: Final = 2.0
 
 
 class Traces(Closing):
@@ -42,7 +48,8 @@ class Traces(Closing):
             names[SERVICE_NAME] = _NAME
         # Ours alone and not the process's: whoever embeds the server has their own.
         self._provider = TracerProvider(resource=Resource.create(names), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._exporter = exporter or OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer(_NAME, version(_NAME))
         self.interceptor: grpc.ServerInterceptor = server_interceptor(  # type: ignore[no-untyped-call]
             tracer_provider=self._provider, filter_=filters.negate(filters.health_check())
@@ -66,8 +73,13 @@ class Traces(Closing):
             self._span("compute", ticket, epoch_s + run.begun_s, epoch_s + run.ended_s, facts)
 
     def close(self) -> None:
-        """Sends what is left."""
-        self._provider.shutdown()
+        """Sends what is left, if somebody takes it in time; a collector that has gone must not keep the server."""
+        sending = threading.Thread(target=self._provider.shutdown, name="last traces", daemon=True)
+        sending.start()
+        sending.join(_CLOSE_S)
+        if sending.is_alive():
+            log.warning("traces: expected a collector to take the last ones within %g s, found none", _CLOSE_S)
+            self._exporter.shutdown()  # ends the try that is under way, and keeps those from starting that would follow
 
     def _span(self, name: str, ticket: Ticket, begun_s: float, ended_s: float, facts: dict[str, str | int]) -> None:
         """A span that is over, under the span of the ticket's call."""

@@ -1,8 +1,8 @@
 """Who looks on: metrics, the audit trail, and whatever else wants to know what the models answered.
 
-A watcher is a function. It is called on the model's own thread, once for each batch and after the
-callers have their answers, so that it delays nobody's answer and only the next batch: it has to be
-quick, and hand anything slow to a thread of its own.
+A watcher is a function. It is called on the thread that has run the batch, once for each and after the callers have
+their answers, so that it delays nobody's answer and only a later batch: it has to be quick, and hand anything slow to a
+thread of its own. Several threads may call it at once.
 """
 
 import logging

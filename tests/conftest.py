@@ -1,5 +1,6 @@
 """Small real ONNX members and bundles, made in milliseconds and without torch."""
 
+import ctypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from detector.bundle import Bundle, write_bundle
 from detector.calibrate import calibrate
+from detector.device import CPU, CUDA, TENSORRT, Device
 from detector.imageset import ImageSet
+from detector.precision import Precision
+from detector.session import Sessions
 from detector.targets import TargetFpr
+from detector.tuning import Tuning
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
@@ -99,6 +105,34 @@ def bundle(tmp_path: Path, templates: Path) -> Bundle:
 def calibrated(tmp_path: Path, templates: Path) -> Bundle:
     """The same, with a threshold that flags about every tenth image."""
     return Bundle.open(shutil.copytree(templates / "calibrated", tmp_path / "linear"))
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Two GPUs that are really the CPU, each of which adds what is returned for its index to all logits."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr("detector.device.gpu_count", lambda: 2)
+    added = {0: 0.0, 1: 0.0}
+    opened = Sessions.open
+
+    def moved(self: Sessions, members: Any) -> Any:
+        if self.device.provider == CPU:
+            return opened(self, members)
+        here = Sessions(device=Device(provider=CPU), precision=Precision.FLOAT32, threads=1, tuning=Tuning())
+        index = self.device.index
+        return [lambda floats, run=run: run(floats) + np.float32(added[index]) for run in opened(here, members)]
+
+    monkeypatch.setattr(Sessions, "open", moved)
+    return added
+
+
+def has_tensorrt() -> bool:
+    """Whether the loader finds the library of TensorRT that ONNX Runtime is built against."""
+    try:
+        ctypes.CDLL("libnvinfer.so.10")
+    except OSError:
+        return False
+    return True
 
 
 MakeModel = Callable[..., Any]

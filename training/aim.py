@@ -36,6 +36,15 @@ class Aim(ABC):
     def objective(self, batch: Batch) -> Objective:
         """What is wanted of these."""
 
+    @property
+    def suffix(self) -> str:
+        """What the name of an attack with this aim ends in; nothing for the usual one."""
+        return ""
+
+    def targets(self, batch: Batch) -> Ints | None:  # noqa: ARG002  only some have any
+        """The class that each image is to be taken for, (N,); None where that is no certain class."""
+        return None
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """As JSON: `loss`, and `target` where there is one."""
@@ -57,6 +66,11 @@ class AwayFromLabel(Aim):
 @dataclass(frozen=True)
 class AwayAsInPaper(Aim):
     """The protocol behind the paper's tables: away from the model's own prediction, see `AsInPaper`."""
+
+    @property
+    def suffix(self) -> str:
+        """As in `pgd10-0.1-as-in-paper`."""
+        return "-as-in-paper"
 
     def objective(self, batch: Batch) -> Objective:
         """The predictions."""
@@ -91,14 +105,26 @@ class Towards(Aim):
         """The same without torch, for whoever needs no gradient."""
         return goal.Towards(self.choice, self.seed)
 
-    def objective(self, batch: Batch) -> Objective:
+    @property
+    def suffix(self) -> str:
+        """As in `pgd10-0.1-towards-next`."""
+        return self._chosen.suffix
+
+    def targets(self, batch: Batch) -> Ints:
         """The targets.
 
         Raises:
             InputError: No such class.
         """
-        targets = self._chosen.targets(batch.labels.cpu().numpy(), batch.rows, batch.classes)
-        return Targeted(torch.from_numpy(targets).to(batch.labels))
+        return self._chosen.targets(batch.labels.cpu().numpy(), batch.rows, batch.classes)
+
+    def objective(self, batch: Batch) -> Objective:
+        """The same, to climb.
+
+        Raises:
+            InputError: No such class.
+        """
+        return Targeted(torch.from_numpy(self.targets(batch)).to(batch.labels))
 
     def describe(self) -> dict[str, Any]:
         """As JSON."""

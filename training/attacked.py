@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from detector.attacked import judged
 from detector.document import sha256
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import ImageSet, as_floats
 from detector.prediction import Ints, mean_prediction
 from detector.shares import Shares
@@ -45,11 +45,13 @@ class Attacked:
         images: See `attack`.
         before: (N, K, L) float32, the members' logits of the clean images.
         after: (N, K, L) float32, those of the attacked ones.
+        targets: (N,), the class that each image was to be taken for; None where that is no certain class.
     """
 
     images: ImageSet
     before: NDArray[np.float32]
     after: NDArray[np.float32]
+    targets: Ints | None
 
 
 def batch_size_on(device: torch.device) -> int:
@@ -91,10 +93,11 @@ def attack(
     Returns:
         As many images, float32, in the same order, with `clean`, `labels`, `source_index`,
         `clean_correct`, `success` (right before and wrong after), for a `DetectorAware` attack `evaded` (a success
-        that is not flagged) and `info["attack"]`: the settings, aim and
-        member, how many were right before and wrong after, for the ensemble and for each member, and the norms
-        of the changes. Attacks with a fixed budget return their last iterate whether or not it succeeded; those
-        that look for the smallest change return the input where they fail.
+        that is not flagged) and `info["attack"]`: the settings, aim and member, how many were right before and wrong
+        after, for the ensemble and for each member, how many are taken for their target where there is one, and the
+        norms of the changes. Its `name` says which aim or member, where that is not the usual one:
+        `pgd10-0.1-as-in-paper`, `pgd10-0.1-on-member0`. Attacks with a fixed budget return their last iterate
+        whether or not it succeeded; those that look for the smallest change return the input where they fail.
 
     Raises:
         RunError: Not a finished run.
@@ -121,7 +124,7 @@ def attack_with_logits(
 ) -> Attacked:
     """The same, with the logits by which the images are judged, for whoever judges them in other ways too."""
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size: expected at least 1, found {batch_size}")
+        raise SettingError(f"batch_size: expected at least 1, found {batch_size}")
     if member is not None and isinstance(settings, DetectorAware):
         raise InputError(f"member: expected none, since what a detector judges is all members together, found {member}")
     victim = Victim.open(run, device=device)
@@ -130,22 +133,28 @@ def attack_with_logits(
     labels = victim.labels_of(images)
     rows, clean = images.rows, as_floats(images.images)
     made_by = {**settings.describe(), **aim.describe(), **({} if member is None else {"member": member})}
+    name = f"{settings.name}{aim.suffix}{'' if member is None else f'-on-member{member}'}"
     kept = None
     if unfinished is not None:
         kept = Unfinished(unfinished, {
             "attack": made_by, "batch_size": batch_size, "run": victim.digest, "device": victim.device.type,
             "images": sha256(clean.tobytes() + labels.tobytes() + rows.tobytes()), "holds": list(_PART),
         })  # fmt: skip
-    with reproducible(threads, victim.device), Shares(len(clean), settings.name, shown=progress) as shares:
+    with reproducible(threads, victim.device), Shares(len(clean), name, shown=progress) as shares:
         work = _Work(victim, member, settings, aim, kept, shares)
         parts = list(work.batches(clean, labels, rows, batch_size))
     attacked, before, after = (np.concatenate([part[name] for part in parts]) for name in _PART)
-    result, found = judged(images, attacked, _classes(before), _classes(after))
+    classes = _classes(after)
+    result, found = judged(images, attacked, _classes(before), classes)
     found["wrong_after"]["members"] = (after.argmax(axis=2) != labels[:, None]).sum(axis=0).tolist()
+    targets = aim.targets(_batch(torch.from_numpy(labels), torch.from_numpy(before), rows))
+    if targets is not None:
+        found["target_reached"] = int((classes == targets).sum())
     if isinstance(settings, DetectorAware):
         evaded = np.asarray(result.success) & ~settings.flags(after)
         result, found["evaded"] = replace(result, evaded=evaded), int(evaded.sum())
-    return Attacked(replace(result, info={**images.info, "attack": {**made_by, "found": found}}), before, after)
+    result = replace(result, info={**images.info, "attack": {**made_by, "name": name, "found": found}})
+    return Attacked(result, before, after, targets)
 
 
 @dataclass(frozen=True)
@@ -178,10 +187,7 @@ class _Work:
     def _perturb(self, images: Tensor, labels: Tensor, rows: Ints) -> dict[str, NDArray[Any]]:
         """One batch."""
         before = _logits(self.victim.ensemble, images)
-        log_prediction = log_mean(self._own(before))
-        objective = self.aim.objective(
-            Batch(labels=labels, predictions=log_prediction.argmax(dim=1), classes=log_prediction.shape[1], rows=rows)
-        )
+        objective = self.aim.objective(_batch(labels, self._own(before), rows))
         folded, report = self.victim.folded_member(self.member), self.shares.part(len(images))
         found = self.settings.perturb(folded, images, objective, rows, progress=report)
         after = _logits(self.victim.ensemble, found)
@@ -208,6 +214,12 @@ class _Work:
     def _own(self, logits: Tensor) -> Tensor:
         """What the attacked network says, of what all members say: (N, K, L) to the same, or (N, 1, L) of one."""
         return logits if self.member is None else logits[:, self.member : self.member + 1]
+
+
+def _batch(labels: Tensor, logits: Tensor, rows: Ints) -> Batch:
+    """What is known of clean images, by the logits of the attacked network."""
+    log_prediction = log_mean(logits)
+    return Batch(labels=labels, predictions=log_prediction.argmax(dim=1), classes=log_prediction.shape[1], rows=rows)
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:

@@ -88,15 +88,15 @@ class Checkpoint:
             raise self._other(error) from None
 
     def check_listing(self, listing: str | None) -> None:
-        """Refuses a folder of images that has changed: its rows, and so its parts, no longer mean the same.
+        """Refuses a folder of images that has changed: its rows, and so its parts, no longer mean the same images.
 
         Raises:
             RunError: Another listing than that trained on.
         """
         if listing != self.listing:
             raise RunError(
-                "data-root: expected the files that this run was trained on, found others; images of its test part may "
-                "have been moved to another; put the files back, or train into a new folder"
+                "data-root: expected the files that this run was trained on, found others, or other pictures in them; "
+                "images of its test part may have come into another; put the files back, or train into a new folder"
             )
 
     def restore_kept(self, ensemble: torch.nn.Module) -> None:

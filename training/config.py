@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.prediction import MIN_MEMBERS
 from training.augment import AUGMENTATIONS
 from training.datasets import DATASETS
@@ -97,7 +97,7 @@ class TrainConfig:
         self._one_of("dataset", DATASETS)
         self._whole("image_size", 0)
         if self.image_size and self.dataset != "folder":
-            raise InputError(f"image_size: expected 0, since {self.dataset} has its own, found {self.image_size}")
+            raise SettingError(f"image_size: expected 0, since {self.dataset} has its own, found {self.image_size}")
         check_name(self.arch)
         self._whole("members", MIN_MEMBERS)
         for name in ("alpha", "beta", "weight_decay"):
@@ -119,13 +119,13 @@ class TrainConfig:
         self._one_of("keep", KEEPS)
         for name in ("growing", "sequential", "compile"):
             if type(getattr(self, name)) is not bool:
-                raise InputError(f"{name}: expected true or false, found {getattr(self, name)!r}")
+                raise SettingError(f"{name}: expected true or false, found {getattr(self, name)!r}")
         if self.optimiser == "muon" and self.weight_decay:
-            raise InputError(
+            raise SettingError(
                 f"weight_decay: expected 0 with muon, whose kernels keep their norm, found {self.weight_decay}"
             )
         if self.growing and self.normalise == "pixel":
-            raise InputError("growing: expected normalise 'channel', found 'pixel', whose means are of one size")
+            raise SettingError("growing: expected normalise 'channel', found 'pixel', whose means are of one size")
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -137,13 +137,13 @@ class TrainConfig:
         """Refuses an unknown name."""
         value = getattr(self, field)
         if value not in names:
-            raise InputError(f"{field}: expected one of {', '.join(sorted(names))}, found {value!r}")
+            raise SettingError(f"{field}: expected one of {', '.join(sorted(names))}, found {value!r}")
 
     def _whole(self, field: str, least: int) -> None:
         """Refuses what is not an int, or too small; a bool is not a number."""
         value = getattr(self, field)
         if type(value) is not int or value < least:
-            raise InputError(f"{field}: expected a whole number of at least {least}, found {value!r}")
+            raise SettingError(f"{field}: expected a whole number of at least {least}, found {value!r}")
 
     def _number(self, field: str, *, above_zero: bool = False) -> None:
         """Refuses what is not a finite number of at least 0, or above it; stores it as a float."""
@@ -156,7 +156,9 @@ class TrainConfig:
             self._number("learning_rate", above_zero=True)
             return
         if len(rate) != self.members:
-            raise InputError(f"learning_rate: expected one, or one for each of {self.members} members, found {rate!r}")
+            raise SettingError(
+                f"learning_rate: expected one, or one for each of {self.members} members, found {rate!r}"
+            )
         rates = tuple(_number("learning_rate", value, above_zero=True) for value in rate)
         object.__setattr__(self, "learning_rate", rates)
 
@@ -164,12 +166,12 @@ class TrainConfig:
         """Shares of the run, for `steps` and for nothing else."""
         found = self.milestones
         if not isinstance(found, (list, tuple)):
-            raise InputError(f"milestones: expected shares of the run between 0 and 1, found {found!r}")
+            raise SettingError(f"milestones: expected shares of the run between 0 and 1, found {found!r}")
         shares = tuple(_number("milestones", share) for share in found)
         if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
-            raise InputError(f"milestones: expected rising shares of the run between 0 and 1, found {found!r}")
+            raise SettingError(f"milestones: expected rising shares of the run between 0 and 1, found {found!r}")
         if bool(shares) != (self.schedule == "steps"):
-            raise InputError(f"milestones: expected with schedule 'steps', found {found!r} with {self.schedule!r}")
+            raise SettingError(f"milestones: expected with schedule 'steps', found {found!r} with {self.schedule!r}")
         object.__setattr__(self, "milestones", shares)
 
     def to_json(self) -> str:
@@ -211,7 +213,7 @@ class TrainConfig:
 def _number(name: str, value: Any, *, above_zero: bool = False) -> float:
     """A finite number of at least 0, or above it."""
     if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-        raise InputError(f"{name}: expected a finite number of at least 0, found {value!r}")
+        raise SettingError(f"{name}: expected a finite number of at least 0, found {value!r}")
     if above_zero and value == 0:
-        raise InputError(f"{name}: expected a number above 0, found 0")
+        raise SettingError(f"{name}: expected a number above 0, found 0")
     return float(value)

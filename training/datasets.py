@@ -23,7 +23,7 @@ import numpy as np
 import torchvision.datasets as published
 from sklearn.datasets import load_digits
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import Images, check_images
 from detector.prediction import Ints, check_labels
 from training.listing import list_folder
@@ -40,8 +40,8 @@ class Dataset:
         labels: (N,) int64.
         class_names: One for each label, in order.
         test_rows: The rows its authors set aside for testing, or None where they did not.
-        listing: Digest of the files' names where they are the user's own: rows, and so the parts, mean the same
-            images as long as it is the same. None where the name alone says which images these are.
+        listing: Digest of the files' names and contents where they are the user's own: rows, and so the parts, mean
+            the same images as long as it is the same. None where the name alone says which images these are.
     """
 
     name: str
@@ -83,13 +83,14 @@ def digits(root: Path, *, download: bool, image_size: int) -> Dataset:  # noqa: 
 def folder(root: Path, *, download: bool, image_size: int) -> Dataset:  # noqa: ARG001  there is nowhere to fetch it
     """The user's own images, in a folder for each class; uint8."""
     listing = list_folder(root)
+    found = pixels(listing, image_size)
     return Dataset(
         name="folder",
-        images=pixels(listing, image_size),
+        images=found.images,
         labels=listing.labels,
         class_names=listing.class_names,
         test_rows=listing.test_rows,
-        listing=listing.digest,
+        listing=found.digest,
     )
 
 
@@ -183,9 +184,9 @@ def load(name: str, *, root: Path | str | None = None, download: bool = False, i
         InputError: No data set of that name, or none in that folder, or images or labels that do not fit.
     """
     if name not in DATASETS:
-        raise InputError(f"dataset: expected one of {', '.join(sorted(DATASETS))}, found {name!r}")
+        raise SettingError(f"dataset: expected one of {', '.join(sorted(DATASETS))}, found {name!r}")
     if image_size < 0 or (image_size and name != "folder"):
         expected = "at least 0" if name == "folder" else f"0, since {name} has a size of its own"
-        raise InputError(f"image_size: expected {expected}, found {image_size}")
+        raise SettingError(f"image_size: expected {expected}, found {image_size}")
     where = Path(root) if root is not None else Path(os.environ.get(ROOT_VARIABLE) or "data")
     return DATASETS[name](where, download=download, image_size=image_size)

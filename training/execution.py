@@ -15,7 +15,7 @@ from typing import Final
 
 import torch
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 
 THREADS: Final = 1
 
@@ -33,7 +33,7 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, found {name!r}")
+        raise SettingError(f"device: expected auto, cpu, cuda or cuda:N, found {name!r}")
     own = os.environ.get("LOCAL_RANK")
     device = torch.device(f"cuda:{own}" if name == "cuda" and own else name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -51,7 +51,7 @@ def reproducible(threads: int, device: torch.device | None = None) -> Iterator[N
         InputError: threads below 1.
     """
     if threads < 1:
-        raise InputError(f"threads: expected at least 1, found {threads}")
+        raise SettingError(f"threads: expected at least 1, found {threads}")
     on_cpu = device is None or device.type == "cpu"
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     threads_before, benchmark_before = torch.get_num_threads(), torch.backends.cudnn.benchmark

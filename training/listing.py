@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
@@ -47,10 +48,14 @@ class Listing:
     class_names: tuple[str, ...]
     test_rows: Ints | None
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the names: where it is the same, a row is the same image's and the parts are the same."""
-        return hashlib.sha256(b"\0".join(os.fsencode(file) for file in self.files)).hexdigest()
+    def digest(self, contents: NDArray[np.uint8]) -> str:
+        """SHA-256 of names and contents: where it is the same, a row is the same image, and the parts are the same.
+
+        Args:
+            contents: (N, 32), the SHA-256 of each file.
+        """
+        names = b"\0".join(os.fsencode(file) for file in self.files)
+        return hashlib.sha256(names + b"\0\0" + contents.tobytes()).hexdigest()
 
 
 def list_folder(root: Path) -> Listing:

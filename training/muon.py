@@ -22,6 +22,8 @@ _REST: Final = 2.0
 # five steps. The coefficients are Jordan's.
 _STEPS: Final = 5
 _COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
+# Of matrices that are so many times as long as wide or more, squares are cheaper to work on than they are.
+_WIDE: Final = 1.5
 
 
 class Muon(torch.optim.SGD):
@@ -82,15 +84,48 @@ def orthogonal(matrices: Tensor) -> Tensor:
     Returns:
         (B, R, C).
     """
-    one, three, five = _COEFFICIENTS
     wide = matrices.shape[1] <= matrices.shape[2]
     x: Tensor = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + torch.finfo(x.dtype).tiny)
-    for _ in range(_STEPS):
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=three, alpha=five), x, beta=one)
-    x = x / x.shape[1] ** 0.5
+    through_gram = x.shape[2] > _WIDE * x.shape[1] and _exact(x)
+    x = (_through_gram if through_gram else _directly)(x) / x.shape[1] ** 0.5
     return x if wide else x.mT
+
+
+def _directly(x: Tensor) -> Tensor:
+    """The polynomials of (B, R, C) matrices, one after another: p(x) = (a + b x x' + c (x x')^2) x."""
+    one, three, five = _COEFFICIENTS
+    for _ in range(_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=three, alpha=five), x, beta=one)
+    return x
+
+
+def _through_gram(x: Tensor) -> Tensor:
+    """The same by (B, R, R) matrices alone, but for the first product and the last.
+
+    Each polynomial is a factor from the left, q x, and factors are functions of x x', so that they commute: with
+    x x' = g, the next one's is q g q, and the factors of all steps multiply up before x is met again. Where x has no
+    extent to speak of, g is rounding, which each step multiplies by the square of 3.4: in float32 that ends below 0.01,
+    and with the short products of TF32 or bfloat16 it does not end well.
+    """
+    one, three, five = _COEFFICIENTS
+    gram = x @ x.mT
+    whole = None
+    for step in range(_STEPS):
+        factor = torch.baddbmm(gram, gram, gram, beta=three, alpha=five)
+        factor.diagonal(dim1=1, dim2=2).add_(one)
+        whole = factor if whole is None else factor @ whole
+        if step < _STEPS - 1:
+            gram = factor @ gram @ factor
+    assert whole is not None
+    return whole @ x
+
+
+def _exact(x: Tensor) -> bool:
+    """Whether products have all digits of float32."""
+    short = x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return torch.finfo(x.dtype).eps <= torch.finfo(torch.float32).eps and not short
 
 
 def _gradients(weights: list[nn.Parameter]) -> list[Tensor]:

@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from training.resnet import ResNet
 
 # The smallest height and width that our own networks halve and still see a plane of.
@@ -117,7 +117,7 @@ def check_name(name: str) -> None:
         InputError: Neither ours, nor torchvision's, nor an import path.
     """
     if name not in ARCHITECTURES and ":" not in name and name not in _classifiers():
-        raise InputError(
+        raise SettingError(
             f"arch: expected one of {', '.join(sorted(ARCHITECTURES))}, a classifier of torchvision.models such as "
             f"resnet18, or an import path such as package.module:Name, found {name!r}"
         )

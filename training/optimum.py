@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.prediction import check_member_count
 
 # Whole numbers that float64 holds exactly: far beyond any data set, and safe to compute with.
@@ -52,7 +52,7 @@ def optimum_of(alpha: float, *, members: int, classes: int) -> Optimum:
     """
     _check_counts(members, classes)
     if not (math.isfinite(alpha) and alpha >= 0):
-        raise InputError(f"alpha: expected a finite number of at least 0, found {alpha}")
+        raise SettingError(f"alpha: expected a finite number of at least 0, found {alpha}")
     if alpha == 0:
         return Optimum(confidence=1.0, smoothing=0.0)
     # With u = log(F (L - 1) / (1 - F)) Eq. (7) reads u F = K / alpha, which grows with u > 0. F < 1 bounds u from
@@ -81,7 +81,7 @@ def alpha_for(smoothing: float, *, members: int, classes: int) -> float:
     """
     _check_counts(members, classes)
     if not 0 <= smoothing < 1 or (margin := classes - 1 - Fraction(smoothing) * classes) <= 0:
-        raise InputError(
+        raise SettingError(
             f"smoothing: expected 0 or more, and less than (L - 1) / L = {(classes - 1) / classes:.6g} for {classes} "
             f"classes, found {smoothing}; from there on the true class is no likelier than the others"
         )
@@ -103,7 +103,7 @@ def _check_counts(members: int, classes: int) -> None:
     """Refuses a K and L that ADP is not defined for, or that float64 cannot count."""
     check_member_count(members, classes)
     if classes > _MOST_CLASSES:
-        raise InputError(f"classes: expected at most {_MOST_CLASSES}, found {classes}")
+        raise SettingError(f"classes: expected at most {_MOST_CLASSES}, found {classes}")
 
 
 def _at(log_ratio: float, classes: int) -> Optimum:

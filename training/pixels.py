@@ -1,9 +1,10 @@
-"""The pixels of listed images, decoded once and kept in one file that need not fit into memory.
+"""The pixels of listed images, decoded once and kept in one file that need not fit into memory, with their digest.
 
 They are decoded as `detector.decoding` does for a server, so that an image has the same pixels in training, in
 calibration and in a request: an image of another size is stretched to size, nothing is cut off. The file lies in
 `$LEDGATE_CACHE`, by default `~/.cache/ledgate`, since data sets are often read-only; it can be removed at any
-time. Its name is a digest of the listing with the files' sizes and times: a changed folder is decoded anew.
+time. Its name is a digest of the listing with the files' sizes and times: a changed folder is decoded anew. Beside it
+lies a digest of what the files hold, which is the same wherever they are copied to, and whenever.
 """
 
 import fcntl
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -23,13 +25,13 @@ from tqdm import tqdm
 
 from detector.decoding import MAX_PIXELS, decode_image
 from detector.errors import InputError
-from detector.files import read_file, replacing
+from detector.files import read_file, replacing, write_bytes
 from detector.inputspec import InputSpec
 from training.listing import Listing
 
 CACHE_VARIABLE: Final = "LEDGATE_CACHE"
-# To be raised when the same images come to other pixels than before.
-_FORM: Final = 1
+# To be raised when the same images come to other pixels than before, or to another digest.
+_FORM: Final = 2
 # Files of up to so many bytes are read whole: training is simplest and fastest from memory.
 IN_MEMORY: Final = 2**30
 # A photograph may be larger than what a server takes from strangers. Pillow itself warns from 89 million pixels.
@@ -43,16 +45,26 @@ _CHUNK: Final = 64
 _NAMED: Final = 5
 
 
-def pixels(listing: Listing, image_size: int = 0) -> NDArray[np.uint8]:
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """What a listing's files hold.
+
+    Attributes:
+        images: (N, C, H, W) uint8, EXIF orientation applied; C is 1 where all images are grey, else 3. A `numpy.memmap`
+            where they take more than 1 GiB.
+        digest: SHA-256 of names and contents: where it is the same, a row is the same image.
+    """
+
+    images: NDArray[np.uint8]
+    digest: str
+
+
+def pixels(listing: Listing, image_size: int = 0) -> Pixels:
     """Returns the images of a listing, from the cache where they have been decoded before.
 
     Args:
         listing: What to decode.
         image_size: Height and width to stretch every image to; 0 expects all images to have the size of the first.
-
-    Returns:
-        (N, C, H, W) uint8, EXIF orientation applied; C is 1 where all images are grey, else 3. A `numpy.memmap`
-        where they take more than 1 GiB.
 
     Raises:
         InputError: An image that is damaged, or neither PNG nor JPEG of 8-bit grey or RGB, named with what is wrong;
@@ -60,11 +72,12 @@ def pixels(listing: Listing, image_size: int = 0) -> NDArray[np.uint8]:
     """
     file = _cache() / f"{_key(listing, image_size)}.npy"
     try:
-        if not file.exists():
+        if not _decoded(file):
             with _held(file):
-                if not file.exists():  # still
+                if not _decoded(file):  # still
                     _decode(listing, image_size, file)
-        return np.load(file, mmap_mode=None if file.stat().st_size <= IN_MEMORY else "r")  # type: ignore[no-any-return]
+        images = np.load(file, mmap_mode=None if file.stat().st_size <= IN_MEMORY else "r")
+        return Pixels(images=images, digest=bytes.fromhex(_digest_file(file).read_text("ascii")).hex())
     except OSError as error:
         raise InputError(f"{file}: expected to keep decoded images there, found: {error.strerror}; ${CACHE_VARIABLE} "
                          "names a folder with room for them") from None  # fmt: skip
@@ -78,6 +91,16 @@ def _cache() -> Path:
     """The folder for decoded images."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(CACHE_VARIABLE) or Path(base) / "ledgate")
+
+
+def _digest_file(file: Path) -> Path:
+    """Where the digest of decoded images lies."""
+    return file.with_suffix(".sha256")
+
+
+def _decoded(file: Path) -> bool:
+    """Whether there is nothing left to do."""
+    return file.exists() and _digest_file(file).exists()
 
 
 def _key(listing: Listing, image_size: int) -> str:
@@ -110,8 +133,9 @@ def _decode(listing: Listing, image_size: int, file: Path) -> None:
     with replacing(file) as part:
         for channels in (1, 3):
             spec = InputSpec(shape=(channels, height, width), resize=bool(image_size), grey_to_rgb=channels == 3)
-            refused = _fill(part, listing, spec, give_up=channels == 1)
+            refused, contents = _fill(part, listing, spec, give_up=channels == 1)
             if not refused:
+                write_bytes(_digest_file(file), listing.digest(contents).encode())
                 return
         raise _refusal(listing, refused, spec)
 
@@ -124,9 +148,15 @@ def _own_size(file: Path) -> tuple[int, int]:
     return (picture.width, picture.height) if lying else (picture.height, picture.width)
 
 
-def _fill(part: Path, listing: Listing, spec: InputSpec, *, give_up: bool) -> list[str]:
-    """Decodes into a new file; returns the names of images that were refused, or after `give_up` some of them."""
+def _fill(part: Path, listing: Listing, spec: InputSpec, *, give_up: bool) -> tuple[list[str], NDArray[np.uint8]]:
+    """Decodes into a new file.
+
+    Returns:
+        The names of images that were refused, or after `give_up` some of them; and (N, 32), what the files hold as
+        SHA-256, where none was.
+    """
     count = len(listing.files)
+    contents = np.zeros((count, hashlib.sha256().digest_size), dtype=np.uint8)
     images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(count, *spec.shape))
     with part.open("r+b") as file:  # a full disk says so now, rather than by a signal later
         os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
@@ -135,7 +165,8 @@ def _fill(part: Path, listing: Listing, spec: InputSpec, *, give_up: bool) -> li
         refused = []
         for row in range(start, min(start + _CHUNK, count)):
             try:
-                images[row] = _image(listing.root / listing.files[row], spec)
+                images[row], digest = _image(listing.root / listing.files[row], spec)
+                contents[row] = np.frombuffer(digest, dtype=np.uint8)
             except InputError:
                 refused.append(listing.files[row])
         return refused
@@ -150,13 +181,13 @@ def _fill(part: Path, listing: Listing, spec: InputSpec, *, give_up: bool) -> li
             if found and give_up:
                 break  # which also cancels what has not begun
             bar.update(min(_CHUNK, count - bar.n))
-    return found
+    return found, contents
 
 
-def _image(file: Path, spec: InputSpec) -> NDArray[np.uint8]:
-    """One image."""
+def _image(file: Path, spec: InputSpec) -> tuple[NDArray[np.uint8], bytes]:
+    """One image, and the SHA-256 of its file."""
     content = read_file(file, lambda reason: InputError(f"{file}: {reason}"))
-    return decode_image(content, spec, max_pixels=_MAX_PIXELS, where=str(file))
+    return decode_image(content, spec, max_pixels=_MAX_PIXELS, where=str(file)), hashlib.sha256(content).digest()
 
 
 def _refusal(listing: Listing, refused: list[str], spec: InputSpec) -> InputError:

@@ -1,7 +1,10 @@
 """How a training goes, for people: two lines at the foot of a terminal, or else a line in the log for each epoch.
 
-    epoch 3/40   6%|███                         |  2190 images/s, loss 1.273, 00:26 left
+    epoch 3/40   6%|███        | 2190 images/s, loss 1.273: ECE 3.376, H 1.289, log ED -0.950, 00:26 left
     epoch 2: val 0.788, median log diversity -2.108, members 0.751 0.697 0.779
+
+By the paper's letters, the loss is the ensemble's cross-entropy (ECE, Eq. 2) less alpha times the entropy H and beta
+times the log diversity log ED (Eq. 5). What has no weight is not shown, and none of it below 100 columns.
 
 In a file or a pipe, a bar is noise: there, each epoch's line goes to the logger `training`, which is silent
 unless someone listens, as `ledgate train` does.
@@ -21,6 +24,9 @@ LOGGER: Final = logging.getLogger("training")
 _BAR: Final = "{desc} {percentage:3.0f}%|{bar}| {rate_noinv_fmt}{postfix}, {remaining} left"
 # Of the newest rate in the one shown: little, so that a busy second does not move the time left.
 _SMOOTHING: Final = 0.05
+# Parts of the loss, in the order of `training.adp.terms`, and how wide a terminal has room for them and for a bar.
+_PARTS: Final = ("ECE", "H", "log ED")
+_WIDE: Final = 100
 # Enough for two lines: in a terminal that does not tell its height, there would be room for none.
 _ROWS: Final = 20
 
@@ -62,7 +68,7 @@ class Progress:
         )
         self._last = tqdm(bar_format="{desc}", nrows=_ROWS, position=1, leave=False, disable=self._bar.disable)
         self._logged = logged and self._bar.disable
-        self._total, self._looks = 0.0, 0
+        self._wide = False
         self._begin(len(metrics) + 1)
         if metrics:
             self._tell(metrics[-1])
@@ -76,11 +82,15 @@ class Progress:
         self._last.close()
         self._bar.close()
 
-    def step(self, loss: float | None) -> None:
-        """One step is done; its loss, where it was looked at."""
-        if loss is not None:
-            self._total, self._looks = self._total + loss, self._looks + 1
-            self._bar.set_postfix_str(f"loss {self._total / self._looks:.3f}", refresh=False)
+    def step(self, means: Sequence[float] | None) -> None:
+        """One step is done.
+
+        Args:
+            means: Of the epoch so far, since those of one step jump: the loss and its parts; None where they were not
+                looked at.
+        """
+        if means is not None and not self._bar.disable:
+            self._bar.set_postfix_str(losses(means, parts=self._wide), refresh=False)
         self._bar.update(self._batch_size)
 
     def epoch(self, measured: Mapping[str, Any]) -> None:
@@ -91,10 +101,10 @@ class Progress:
         self._begin(measured["epoch"] + 1)
 
     def _begin(self, epoch: int) -> None:
-        """The loss shown is the mean of the epoch so far: that of one step jumps."""
-        self._total, self._looks = 0.0, 0
+        """The bar of an epoch."""
         if not self._bar.disable:
-            self._bar.ncols = _columns()
+            self._bar.ncols = columns = _columns()
+            self._wide = columns >= _WIDE
         self._bar.set_description_str(f"epoch {min(epoch, self._epochs)}/{self._epochs}", refresh=False)
 
     def _tell(self, measured: Mapping[str, Any]) -> None:
@@ -103,6 +113,13 @@ class Progress:
             return
         text, columns = line(measured), _columns()
         self._last.set_description_str(text if len(text) < columns else f"{text[: columns - 2]}\u2026")
+
+
+def losses(means: Sequence[float], *, parts: bool) -> str:
+    """The loss, with its parts where there is room; one that has no weight is 0 and is left out."""
+    loss, *each = means
+    shown = [f"{name} {value:.3f}" for name, value in zip(_PARTS, each, strict=True) if value]
+    return f"loss {loss:.3f}{': ' + ', '.join(shown) if parts and len(shown) > 1 else ''}"
 
 
 def line(measured: Mapping[str, Any], epochs: int | None = None) -> str:

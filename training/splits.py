@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.imageset import ImageSet
 from detector.prediction import Ints
 from training.datasets import Dataset
@@ -77,7 +77,7 @@ def take(dataset: Dataset, split: str, *, seed: int = SPLIT_SEED) -> ImageSet:
         InputError: No part of that name, or no images in it, since the data set is too small to have any.
     """
     if split not in SPLITS:
-        raise InputError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
+        raise SettingError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     rows = split_rows(dataset, seed=seed)[split]
     if not len(rows):
         raise InputError(f"{dataset.name}: expected images for {split}, found too few to share out; with a dozen of "

@@ -85,7 +85,7 @@ class Trainer:
         return len(self._rows) // self.config.batch_size
 
     def epoch(
-        self, metrics: Sequence[dict[str, Any]], after_step: Callable[[float | None], object]
+        self, metrics: Sequence[dict[str, Any]], after_step: Callable[[Sequence[float] | None], object]
     ) -> dict[str, Any] | None:
         """Trains for one epoch and measures.
 
@@ -94,7 +94,8 @@ class Trainer:
 
         Args:
             metrics: Of the epochs before, which say what has converged.
-            after_step: Called after each step with its loss, or None where it was not fetched.
+            after_step: Called after each step with the means of the epoch so far, of the loss, the cross-entropy, the
+                entropy and the log diversity, see `training.adp.terms`; or None where they were not fetched.
 
         Returns:
             What `metrics.jsonl` says about the epoch; None in the processes that do not measure.
@@ -127,7 +128,9 @@ class Trainer:
             "machine": describe_machine(self.device, self.group.size),
         }
 
-    def _train(self, epoch: int, frozen: frozenset[int], after_step: Callable[[float | None], object]) -> list[float]:
+    def _train(
+        self, epoch: int, frozen: frozenset[int], after_step: Callable[[Sequence[float] | None], object]
+    ) -> list[float]:
         """The epoch's steps; returns the means of the loss and its terms."""
         config, steps = self.config, self.steps
         rng = generator(config.seed, "epoch", epoch)
@@ -142,13 +145,12 @@ class Trainer:
             size = size_at(self._image_size, done) if config.growing else self._image_size
             table = self.group.share(augmentation.table(rng, config.batch_size))
             classes = self._sampled(labels, epoch, step) if config.sampled_classes else None
-            terms = self._update(
+            totals += self._update(
                 images, labels, table, done=done, size=size, frozen=frozen, classes=classes,
                 rows=shares[step], key=(config.seed, epoch, step),
             )  # fmt: skip
-            totals += terms
             looks = self.device.type == "cpu" or (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps
-            after_step(self._loss(terms, totals, epoch, step) if looks else None)
+            after_step(self._means(totals, epoch, step) if looks else None)
         means: list[float] = (self.group.sum(totals) / (steps * self.group.size)).tolist()
         return means
 
@@ -181,12 +183,12 @@ class Trainer:
             "js_divergence": float(adp.js_divergence(tensors).mean()),
         }
 
-    def _loss(self, terms: Tensor, totals: Tensor, epoch: int, step: int) -> float:
-        """The step's loss, fetched; a sum that is no number tells that one was none since the last look."""
-        loss, total = torch.stack([terms[0], totals[0]]).tolist()
-        if not math.isfinite(total):
-            raise self._diverged(f"loss: expected a finite number, found {total} by step {step + 1}", epoch)
-        return float(loss)
+    def _means(self, totals: Tensor, epoch: int, step: int) -> list[float]:
+        """Those of the epoch so far, fetched; a sum that is no number tells that one was none since the last look."""
+        found: list[float] = totals.tolist()
+        if not math.isfinite(found[0]):
+            raise self._diverged(f"loss: expected a finite number, found {found[0]} by step {step + 1}", epoch)
+        return [total / (step + 1) for total in found]
 
     def _diverged(self, what: str, epoch: int) -> RunError:
         """What to do about it; the checkpoint on disk is still that of the epoch before."""

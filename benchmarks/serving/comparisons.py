@@ -20,6 +20,8 @@ from detector.device import usable_cores
 SEED: Final = 0
 _BATCH: Final = 64
 _BATCH_CALLERS: Final = 4
+# On a GPU, in the curve.
+_GOAL_BATCH: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,8 @@ def curve(course: Course, counts: Sequence[int]) -> Iterator[Cell]:
                 [Way(runners=n, threads=1, batch=count) for n in (1, 2)], course.seconds, course.cores, course.trials
             )
             turns = stage.rounds(f"batch {count}", load, best)
-        rate = Goal(name="images/s by bare's", found=each_round(turns, _rate, "ours", "bare"))
+        least = 0.9 if course.device != "cpu" and count == _GOAL_BATCH else None
+        rate = Goal(name="images/s by bare's", found=each_round(turns, _rate, "ours", "bare"), least=least)
         yield Cell(
             name=f"2 callers, {count} images each, {course.device}", turns=turns, goals=[rate], notes=[str(best)]
         )

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     if (options.mean is None) != (options.std is None):
         found = "--std" if options.mean is None else "--mean"
-        raise InputError(f"--mean and --std: expected both or neither, found {found} alone")
+        raise SettingError(f"--mean and --std: expected both or neither, found {found} alone")
     bundle, notes = bring(
         options.out,
         options.member,

@@ -3,13 +3,17 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from detector.errors import InputError
+from detector.commands.running import add_running
+from detector.errors import InputError, SettingError
 from detector.scores import DEFAULT_SCORE, SCORES
 
 if TYPE_CHECKING:
     from detector.calibration import Calibration
+
+DELTA: Final = 0.05
+FIT_FRACTION: Final = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,23 +37,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="keep --target-fpr on average over calibrations only (conformal)")  # fmt: skip
     parser.add_argument("--per-class", action="store_true",
                         help="a threshold for each predicted class; promises hold for all together")  # fmt: skip
-    parser.add_argument("--score", default=DEFAULT_SCORE, choices=tuple(SCORES),
-                        help="what is thresholded; typicality and mahalanobis are fitted on clean images")  # fmt: skip
-    parser.add_argument("--delta", type=float, default=0.05, metavar="SHARE",
-                        help="probability that the promise is broken by an unlucky choice of images")  # fmt: skip
+    parser.add_argument("--score", choices=tuple(SCORES),
+                        help=f"what is thresholded, by default {DEFAULT_SCORE}; typicality and mahalanobis are fitted "
+                        "on clean images. With --assume-clean by default what the bundle is calibrated on, and a fit "
+                        "stays as it is")  # fmt: skip
+    parser.add_argument("--delta", type=float, metavar="SHARE",
+                        help="probability that the promise is broken by an unlucky choice of images (default: "
+                        "0.05); of --target-fpr and --target-tpr")  # fmt: skip
     parser.add_argument("--report-clean", type=Path, metavar="PATH",
                         help="clean images to report on; then all of --clean choose the threshold")  # fmt: skip
     parser.add_argument("--report-fraction", type=float, default=0.5, metavar="SHARE",
                         help="otherwise, share of the source images that report")  # fmt: skip
-    parser.add_argument("--fit-fraction", type=float, default=0.5, metavar="SHARE",
-                        help="share of the others that such a score is fitted on")  # fmt: skip
+    parser.add_argument("--fit-fraction", type=float, metavar="SHARE",
+                        help="share of the others that typicality or mahalanobis is fitted on (default: "
+                        "0.5)")  # fmt: skip
     parser.add_argument("--shifts", action="store_true",
                         help="report on mildly changed clean images too: noise, blur, brightness, JPEG, "
                         "rotation")  # fmt: skip
     parser.add_argument("--changed-fpr", type=float, metavar="SHARE",
-                        help="with --target-fpr: and at most this share of clean images after noise 0.05, blur 1, "
-                        "brightness x0.8, JPEG 75 or rotation 10, each by itself; the threshold is lowered as far as "
-                        "it takes, and less is detected")  # fmt: skip
+                        help="with --target-fpr, not with --per-class: and at most this share of clean images after "
+                        "noise 0.05, blur 1, brightness x0.8, JPEG 75 or rotation 10, each by itself; the threshold is "
+                        "lowered as far as it takes, and less is detected")  # fmt: skip
     parser.add_argument("--ood", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
                         help="report on images of other kinds too, for which no class is right")  # fmt: skip
     parser.add_argument("--assume-clean", action="store_true",
@@ -59,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR",
                         help="write report.html there, one page with a few of the images in it that needs nothing "
                         "beside it; and report.md, roc.png and scores.png")  # fmt: skip
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
+    add_running(parser)
     parser.add_argument("--json", action="store_true", help="print the calibration as JSON")
 
 
@@ -68,24 +76,29 @@ def _target(options: argparse.Namespace) -> Any:
     from detector.targets import Explicit, MeanFpr, PerClass, TargetFpr, TargetTpr, Youden
 
     if options.on_average and options.target_fpr is None:
-        raise InputError("--on-average: expected --target-fpr with it, found another target")
+        raise SettingError("--on-average: expected --target-fpr with it, found another target")
+    bounds = not options.on_average and (options.target_fpr is not None or options.target_tpr is not None)
+    if options.delta is not None and not bounds:
+        other = "--on-average" if options.on_average else "a target"
+        raise SettingError(f"--delta: expected --target-fpr or --target-tpr, found {other}, which has no delta")
+    delta = DELTA if options.delta is None else options.delta
     if options.on_average:
         target: Any = MeanFpr(options.target_fpr)
     elif options.target_fpr is not None:
-        target = TargetFpr(options.target_fpr, options.delta)
+        target = TargetFpr(options.target_fpr, delta)
     elif options.target_tpr is not None:
-        target = TargetTpr(options.target_tpr, options.delta)
+        target = TargetTpr(options.target_tpr, delta)
     else:
         target = Youden() if options.youden else Explicit(options.threshold)
     return PerClass(target) if options.per_class else target
 
 
-def _digests(options: argparse.Namespace) -> list[dict[str, str]]:
-    """Name and SHA-256 of every file or folder of images: what the calibration was made from."""
+def _digests(options: argparse.Namespace) -> dict[Path, dict[str, str]]:
+    """Name and SHA-256 of every file or folder of images, by its path: what the calibration was made from."""
     from detector.inputs import digest
 
     paths = [options.clean, options.report_clean, *options.adversarial, *options.ood]
-    return [{"name": path.name, "sha256": digest(path)} for path in paths if path is not None]
+    return {path: {"name": path.name, "sha256": digest(path)} for path in paths if path is not None}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -113,6 +126,9 @@ def _from_images(options: argparse.Namespace) -> "Calibration":
     from detector.inputs import named_images, open_images
     from detector.scorefile import refuse_scores
 
+    score = options.score or DEFAULT_SCORE
+    if options.fit_fraction is not None and not SCORES[score].needs_fit:
+        raise SettingError(f"--fit-fraction: expected a score that is fitted, found {score}")
     target = _target(options)
     bundle = Bundle.open(options.bundle, calibrated=False)
     refuse_scores(options.clean)
@@ -120,7 +136,7 @@ def _from_images(options: argparse.Namespace) -> "Calibration":
     attacks = named_images(options.adversarial, bundle)
     report_clean = None if options.report_clean is None else open_images(options.report_clean, bundle)
     foreign = named_images(options.ood, bundle)
-    files = {"files": _digests(options)}
+    files = _digests(options)
     return calibrate(
         options.bundle,
         clean=clean,
@@ -128,13 +144,18 @@ def _from_images(options: argparse.Namespace) -> "Calibration":
         target=target,
         report_clean=report_clean,
         report_fraction=options.report_fraction,
-        fit_fraction=options.fit_fraction,
+        fit_fraction=FIT_FRACTION if options.fit_fraction is None else options.fit_fraction,
         seed=options.seed,
-        score=options.score,
+        score=score,
         device=options.device,
+        precision=options.precision,
         report=options.report,
-        notes=files,
-        resume=files,
+        notes={"files": list(files.values())},
+        resume={
+            "clean": files[options.clean]["sha256"],
+            **({} if options.report_clean is None else {"report": files[options.report_clean]["sha256"]}),
+            **{f"attack {n}": files[path]["sha256"] for n, path in zip(attacks, options.adversarial, strict=True)},
+        },
         foreign=foreign,
         shifts=options.shifts,
         changed_fpr=options.changed_fpr,
@@ -145,7 +166,7 @@ def _from_scores(options: argparse.Namespace) -> "Calibration":
     """Calibrates on scores alone."""
     from detector.calibratescores import calibrate_scores
 
-    for name in ("adversarial", "report_clean", "ood", "shifts", "changed_fpr", "report"):
+    for name in ("adversarial", "report_clean", "ood", "shifts", "changed_fpr", "report", "fit_fraction"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')}: expected images in --clean with it, found scores alone")
     calibration = calibrate_scores(
@@ -156,7 +177,8 @@ def _from_scores(options: argparse.Namespace) -> "Calibration":
         report_fraction=options.report_fraction,
         seed=options.seed,
         device=options.device,
-        notes={"files": _digests(options)},
+        precision=options.precision,
+        notes={"files": list(_digests(options).values())},
     )
     print(f"warning: {calibration.provenance['assumed']}", file=sys.stderr)
     return calibration

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.commands.running import add_running
+
 if TYPE_CHECKING:
     from detector.bundle import Bundle
     from detector.check import Check
@@ -34,12 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ood", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
         help="images of other kinds, for which no class is right, one .npz or folder for each")  # fmt: skip
     add("--shifts", action="store_true",
-        help="flag mildly changed clean images too: noise, blur, brightness, JPEG, rotation")  # fmt: skip
+        help="flag mildly changed clean images too: noise, blur, brightness, JPEG, rotation; what --changed-fpr "
+        "promised of them is tested")  # fmt: skip
     add("--delta", type=float, default=0.05, metavar="SHARE",
         help="probability that a promise that is kept is called broken")  # fmt: skip
     add("--save-scores", type=Path, metavar="FILE.npz",
         help="write today's scores there; interrupted, the same command goes on where it was")  # fmt: skip
-    add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
+    add_running(parser)
     add("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -59,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         shifts=options.shifts,
         delta=options.delta,
         device=options.device,
+        precision=options.precision,
         save_scores=options.save_scores,
         work=None if options.save_scores is None else {"sha256": digest(path)},
     )
@@ -68,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _today(options: argparse.Namespace, bundle: "Bundle") -> "ImageSource | Scores":
     """Today's images, or their scores."""
+    import sys
     from dataclasses import replace
 
     from detector.check import origin_of
@@ -77,8 +82,14 @@ def _today(options: argparse.Namespace, bundle: "Bundle") -> "ImageSource | Scor
     if options.scores is not None:
         return replace(Scores.load(options.scores, origin_of(bundle)), live=True)
     if not options.clean.is_dir() and holds_scores(options.clean):
-        # Named as clean, so they are taken for it.
-        return replace(Scores.load(options.clean, origin_of(bundle)), live=False)
+        found = Scores.load(options.clean, origin_of(bundle))
+        if found.live:
+            print(
+                f"warning: {options.clean}: scores of live traffic, named as clean and taken for it; it may hold "
+                "attacks, see --scores",
+                file=sys.stderr,
+            )
+        return replace(found, live=False)
     return open_images(options.clean, bundle)
 
 

@@ -12,6 +12,8 @@ from detector.scorescale import Scale, Tick
 from detector.threshold import Threshold
 
 _FRAME: Final = Frame(width=300, height=200, left=10, right=10, top=24, bottom=40)
+_CUT: Final = 4.0
+"""The bars at the ends of the axis are cut at a quarter, at most."""
 _LETTER: Final = 6.8
 """A generous width of one letter of a tick's name."""
 
@@ -66,14 +68,16 @@ class Histograms:
         """One for each attack; without attacks one of the clean images alone."""
         room = (_FRAME.base - _FRAME.top) / (2 if self.attacks else 1)
         axis = _FRAME.top + room
-        unit = room / max(shares.max() for shares in (self.clean, *self.attacks))
+        every = np.stack([self.clean, *self.attacks])
+        # What is drawn at the ends may be most of an attack; it may be cut, for the rest to be seen.
+        unit = room / max(every[:, 1:-1].max(), every.max() / _CUT)
         limits = np.array(self.threshold.by_class or [self.threshold.overall], dtype=np.float64)
         places = self._across(self.scale.place(limits))
         lower: Sequence[Floats | None] = self.attacks or [None]
         return [
             Histogram(
-                clean=_outline(axis, axis - self.clean * unit),
-                attacked="" if shares is None else _outline(axis, axis + shares * unit),
+                clean=_outline(axis, axis - np.minimum(self.clean * unit, room)),
+                attacked="" if shares is None else _outline(axis, axis + np.minimum(shares * unit, room)),
                 axis=axis,
                 limits=(float(places.min()), float(places.max())),
                 ticks=_roomy([(float(self._across(np.array(at))), name) for at, name in self.scale.ticks()]),

@@ -97,7 +97,8 @@ class Plots:
 def _plots(calibration: Calibration, clean: Scored, attacks: Mapping[str, Scored]) -> Plots:
     """The plots of each attack, on scales that they share."""
     axes = Roc.beside(clean.scores)
-    scale = scale_for(calibration.score, np.concatenate([clean.scores, *(one.scores for one in attacks.values())]))
+    limits = np.array(calibration.thresholds or [calibration.threshold], dtype=np.float64)
+    scale = scale_for(calibration.score, clean.scores, [one.scores for one in attacks.values()], limits)
     scores = [attacks[evidence.name].scores for evidence in calibration.attacks]
     drawn = Histograms.of(scale, calibration.limit, clean.scores, scores).drawn()
     if not scores:

@@ -28,7 +28,7 @@ class Scored:
     @classmethod
     def of(cls, score: Score, answered: Answered) -> "Scored":
         """From what the members answered."""
-        return cls(images=answered.images, scores=score.of(answered.logits), classes=answered.classes)
+        return cls(images=answered.images, scores=answered.scores(score), classes=answered.classes)
 
     def margins(self, threshold: Threshold) -> Floats:
         """How far each score lies above its threshold, (n,): below 0 the image is flagged, and at equality it is 0."""

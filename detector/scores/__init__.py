@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.scores.classgaussians import ClassGaussians
 from detector.scores.energy import Energy
 from detector.scores.entropy import Entropy
@@ -29,7 +29,7 @@ def score_named(name: str, fitted: Typical | ClassGaussians | None = None) -> Sc
         InputError: There is no score of that name, or what was fitted is another's.
     """
     if name not in SCORES:
-        raise InputError(f"score: expected one of {', '.join(SCORES)}, found {name}")
+        raise SettingError(f"score: expected one of {', '.join(SCORES)}, found {name}")
     if name == Typicality.name and not isinstance(fitted, ClassGaussians):
         return Typicality(fitted)
     if name == Mahalanobis.name and not isinstance(fitted, Typical):

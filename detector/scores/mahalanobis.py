@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from detector.errors import CalibrationError
 from detector.outputs import Outputs, in_blocks
-from detector.prediction import Floats
+from detector.prediction import Floats, Ints
 from detector.scores.classgaussians import ClassGaussians, fit_classes
 from detector.scores.score import Score
 
@@ -55,22 +55,31 @@ class Mahalanobis(Score):
             )
         return self.fitted.log_density(values, outputs.labels)
 
-    def fit(self, logits: NDArray[np.floating[Any]]) -> "Mahalanobis":
+    def keep(self, outputs: Outputs) -> NDArray[Any]:
+        """The logits, (N, K, L); of more than it can be fitted on none, (N, K, 0)."""
+        members, classes = outputs.logits.shape[1:]
+        return outputs.logits if members * classes <= MOST else outputs.logits[:, :, :0]
+
+    def of_kept(self, kept: NDArray[Any], labels: Ints) -> Floats:
+        """The score of the logits, which say the labels."""
+        del labels
+        return self.of(kept)
+
+    def fit_kept(self, kept: NDArray[Any], labels: Ints, classes: int) -> "Mahalanobis":
         """Fits means and covariance.
 
         Raises:
             CalibrationError: Too few images, or too many members and classes.
         """
-        size = logits.shape[1] * logits.shape[2]
+        size = kept.shape[1] * classes
         if size > MOST:
             raise CalibrationError(
                 f"mahalanobis: expected at most {MOST} logits an image, found {size}: see typicality"
             )
-        if len(logits) < LEAST:
-            raise CalibrationError(f"mahalanobis: expected at least {LEAST} clean images to fit, found {len(logits)}")
-        parts = [(log_probabilities(outputs), outputs.labels) for outputs in in_blocks(logits)]
-        values, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Mahalanobis(fit_classes(values, labels, logits.shape[2], OWN))
+        if len(kept) < LEAST:
+            raise CalibrationError(f"mahalanobis: expected at least {LEAST} clean images to fit, found {len(kept)}")
+        values = np.concatenate([log_probabilities(outputs) for outputs in in_blocks(kept)])
+        return Mahalanobis(fit_classes(values, labels, classes, OWN))
 
 
 def log_probabilities(outputs: Outputs) -> Floats:

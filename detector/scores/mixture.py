@@ -71,6 +71,21 @@ class Typical(Record):
         return self
 
     @cached_property
+    def _centre(self) -> Floats:
+        """(D,)."""
+        return np.array(self.centre)
+
+    @cached_property
+    def _scale(self) -> Floats:
+        """(D,)."""
+        return np.array(self.scale)
+
+    @cached_property
+    def _which(self) -> Ints:
+        """(L,)."""
+        return np.array(self.which)
+
+    @cached_property
     def _means(self) -> Floats:
         """(M, components, D)."""
         return np.array([[gaussian.mean for gaussian in mixture] for mixture in self.mixtures])
@@ -99,12 +114,12 @@ class Typical(Record):
             labels: (N,) predicted classes.
 
         Returns:
-            (N,) natural log. No matrix product: a row's result would depend on its batch.
+            (N,) natural log. Each row has a matrix product of its own: one of all rows would depend on the batch.
         """
-        mixture = np.array(self.which)[labels]
-        standard = (values - np.array(self.centre)) / np.array(self.scale)
+        mixture = self._which[labels]
+        standard = (values - self._centre) / self._scale
         gap = standard[:, None, :] - self._means[mixture]
-        normal = (gap[..., None] * self._precisions[mixture]).sum(axis=2)
+        normal = np.matmul(gap[:, :, None], self._precisions.take(mixture, axis=0))[:, :, 0]
         return log_sum_exp(self._constants[mixture] - 0.5 * (normal * normal).sum(axis=2))
 
 

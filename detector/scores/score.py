@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.outputs import Outputs, in_blocks
-from detector.prediction import Floats
+from detector.prediction import Floats, Ints
 from detector.scores.classgaussians import ClassGaussians
 from detector.scores.mixture import Typical
 
@@ -40,6 +40,30 @@ class Score(ABC):
         return np.concatenate([self.measure(outputs) for outputs in in_blocks(logits)])
 
     def fit(self, logits: NDArray[np.floating[Any]]) -> "Score":
-        """The score, fitted on the logits of clean images: itself, where there is nothing to fit."""
-        del logits
+        """The score, fitted on the logits of clean images: itself, where there is nothing to fit.
+
+        Raises:
+            CalibrationError: Images that it cannot be fitted on.
+        """
+        if not self.needs_fit:
+            return self
+        parts = [(self.keep(outputs), outputs.labels) for outputs in in_blocks(logits)]
+        kept, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return self.fit_kept(kept, labels, logits.shape[2])
+
+    def keep(self, outputs: Outputs) -> NDArray[Any]:
+        """What it takes to score, or to be fitted on, images whose logits are not kept: (N, ...).
+
+        A score that is not fitted keeps itself. One that is keeps what its fit works on.
+        """
+        return self.measure(outputs)
+
+    def of_kept(self, kept: NDArray[Any], labels: Ints) -> Floats:
+        """The score of any number of images, (N,), from what was kept of them and their predicted classes, (N,)."""
+        del labels
+        return kept
+
+    def fit_kept(self, kept: NDArray[Any], labels: Ints, classes: int) -> "Score":
+        """`fit` on what was kept of clean images, with their predicted classes (N,) and L."""
+        del kept, labels, classes
         return self

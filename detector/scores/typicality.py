@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.errors import CalibrationError
-from detector.outputs import Outputs, in_blocks
-from detector.prediction import Floats
+from detector.outputs import Outputs
+from detector.prediction import Floats, Ints
 from detector.scores.mixture import Typical, fit_typical
 from detector.scores.score import Score
 from detector.scores.statistics import statistics
@@ -16,6 +16,7 @@ LEAST: Final = 100  # images of a fit
 # And of a class with a density of its own. On MNIST (three ResNet-20 with ADP, 2,000 images, four attacks) densities of
 # 200 images each had AUCs of 0.993 to 0.997, and one of all classes 0.997 to 0.999.
 OWN: Final = 500
+_ROWS: Final = 4096  # images at a time, so that memory stays bounded
 
 
 class Typicality(Score):
@@ -44,14 +45,22 @@ class Typicality(Score):
         assert self.fitted is not None, "typicality: fit it first"
         return self.fitted.log_density(statistics(outputs), outputs.labels)
 
-    def fit(self, logits: NDArray[np.floating[Any]]) -> "Typicality":
+    def keep(self, outputs: Outputs) -> Floats:
+        """The statistics, (N, 11)."""
+        return statistics(outputs)
+
+    def of_kept(self, kept: NDArray[Any], labels: Ints) -> Floats:
+        """See `Typical.log_density`."""
+        assert self.fitted is not None, "typicality: fit it first"
+        starts = range(0, len(kept), _ROWS)
+        return np.concatenate([self.fitted.log_density(kept[n : n + _ROWS], labels[n : n + _ROWS]) for n in starts])
+
+    def fit_kept(self, kept: NDArray[Any], labels: Ints, classes: int) -> "Typicality":
         """Fits the densities; classes with few images share one of all images.
 
         Raises:
             CalibrationError: Too few images.
         """
-        if len(logits) < LEAST:
-            raise CalibrationError(f"typicality: expected at least {LEAST} clean images to fit, found {len(logits)}")
-        parts = [(statistics(outputs), outputs.labels) for outputs in in_blocks(logits)]
-        values, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Typicality(fit_typical(values, labels, logits.shape[2], OWN))
+        if len(kept) < LEAST:
+            raise CalibrationError(f"typicality: expected at least {LEAST} clean images to fit, found {len(kept)}")
+        return Typicality(fit_typical(kept, labels, classes, OWN))

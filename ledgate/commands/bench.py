@@ -118,27 +118,27 @@ def _sizes(word: str) -> tuple[int, ...]:
 
 def _load(options: argparse.Namespace) -> "Load":
     """The load of the options."""
-    from detector.errors import InputError
+    from detector.errors import SettingError
     from serving.bench.load import ClosedLoop, OpenLoop
 
     if options.rate is None:
         return ClosedLoop() if options.callers is None else ClosedLoop(callers=options.callers)
     if options.callers is not None:
-        raise InputError("--rate: expected without --callers, found both; a load is an open or a closed loop")
+        raise SettingError("--rate: expected without --callers, found both; a load is an open or a closed loop")
     return OpenLoop(rate=options.rate, seed=options.seed)
 
 
 def _plan(options: argparse.Namespace) -> "Plan":
     """What is measured, and whether the other numbers are in range."""
-    from detector.errors import InputError
+    from detector.errors import SettingError
     from serving.bench.load import Plan
 
     if options.streams is not None and options.streams < 1:
-        raise InputError(f"--streams: expected at least 1, found {options.streams}")
+        raise SettingError(f"--streams: expected at least 1, found {options.streams}")
     if not 0 < options.deadline_s < math.inf:
-        raise InputError(f"--deadline-s: expected a positive number of seconds, found {options.deadline_s:g}")
+        raise SettingError(f"--deadline-s: expected a positive number of seconds, found {options.deadline_s:g}")
     if options.seed < 0:
-        raise InputError(f"--seed: expected at least 0, found {options.seed}")
+        raise SettingError(f"--seed: expected at least 0, found {options.seed}")
     duration_s = 10.0 if options.duration_s is None and options.calls is None else options.duration_s
     return Plan(warm_up_s=options.warm_up_s, duration_s=duration_s, calls=options.calls)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from serving.bench.schedule import poisson
 
 
@@ -37,7 +37,7 @@ class ClosedLoop:
 
     def __post_init__(self) -> None:
         if self.callers < 1:
-            raise InputError(f"callers: expected at least 1, found {self.callers}")
+            raise SettingError(f"callers: expected at least 1, found {self.callers}")
 
     def drive(self, asking: Asking) -> None:
         """Has every caller begin; each goes on by itself."""
@@ -79,7 +79,7 @@ class OpenLoop:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < math.inf:
-            raise InputError(f"rate: expected a positive number of calls a second, found {self.rate}")
+            raise SettingError(f"rate: expected a positive number of calls a second, found {self.rate}")
 
     def drive(self, asking: Asking) -> None:
         """Makes the calls at their times."""
@@ -123,14 +123,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.warm_up_s < math.inf:
-            raise InputError(f"warm_up_s: expected a number of seconds, found {self.warm_up_s}")
+            raise SettingError(f"warm_up_s: expected a number of seconds, found {self.warm_up_s}")
         if (self.duration_s is None) is (self.calls is None):
             found = "neither" if self.calls is None else "both"
-            raise InputError(f"duration_s, calls: expected one of them, found {found}")
+            raise SettingError(f"duration_s, calls: expected one of them, found {found}")
         if self.duration_s is not None and not 0 < self.duration_s < math.inf:
-            raise InputError(f"duration_s: expected a positive number of seconds, found {self.duration_s}")
+            raise SettingError(f"duration_s: expected a positive number of seconds, found {self.duration_s}")
         if self.calls is not None and self.calls < 1:
-            raise InputError(f"calls: expected at least 1, found {self.calls}")
+            raise SettingError(f"calls: expected at least 1, found {self.calls}")
 
     @property
     def end_s(self) -> float:

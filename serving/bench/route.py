@@ -10,6 +10,7 @@ from serving.channels import metadata, read_addresses
 from serving.modelinfo import ModelInfo
 from serving.status import error_of
 from serving.tls import Tls
+from serving.unreachable import unreachable
 
 _OPTIONS: Final = [
     ("grpc.max_send_message_length", -1),
@@ -70,4 +71,6 @@ class Route:
             return ModelInfo.read(stub.GetModel(request, timeout=timeout_s, metadata=self.metadata))
         except grpc.RpcError as error:
             call: Any = error  # an error of a call is the call too
-            raise error_of(call.code(), f"{self.address}: {call.details() or 'no details'}") from None
+            details = call.details() or "no details"
+            nobody = unreachable(self.address, details, tls=self.tls is not None)
+            raise nobody or error_of(call.code(), f"{self.address}: {details}") from None

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from detector.errors import LedgateError, ServiceError
 from serving.auditstore import AuditStore
+from serving.commands.running import opener_of
 from serving.config import ServerConfig, address
+from serving.models import check_names
 from serving.opening import Opener
 from serving.operations import OperationsConfig
 from serving.ports import check_free
@@ -56,10 +58,12 @@ def _attempts(
     options: argparse.Namespace, bundles: Sequence[Path], config: ServerConfig, operations: OperationsConfig
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """What is tried, by name."""
-    opener = Opener(device=options.device, threads=options.threads, max_batch=config.max_batch)
+    opener = opener_of(options, config)
     for path in bundles:
         yield f"bundle {path}", partial(_bundle, opener, path)
-    yield f"port {address(config.host, config.port)}", lambda: _port(config.host, config.port)
+    if len(bundles) > 1:
+        yield "names", lambda: _names(bundles)
+    yield f"port {address(config.host, config.port)}", lambda: _port(config.host, config.port, shared=config.share_port)
     metrics_port = operations.metrics_port
     if metrics_port is not None:
         host = operations.metrics_host
@@ -73,6 +77,8 @@ def _attempts(
     score_log = operations.score_log
     if score_log is not None:
         yield f"score log {score_log}", lambda: _score_log(score_log)
+    if operations.traces:
+        yield "traces", _traces
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Check:
@@ -88,14 +94,22 @@ def _bundle(opener: Opener, path: Path) -> str:
     detector = opener.open(path)
     bundle = detector.bundle
     flags = "not calibrated" if bundle.calibration is None else "calibrated, its probes reproduced"
-    return f"{bundle.name}, {bundle.member_count} members on {detector.execution_path.provider}, {flags}"
+    moved = "" if detector.deviation is None else f": {detector.deviation}"
+    return f"{bundle.name}, {bundle.member_count} members on {detector.execution_path}, {flags}{moved}"
 
 
-def _port(host: str, port: int, *, taken: int = 0) -> str:
+def _names(bundles: Sequence[Path]) -> str:
+    """Whether each bundle has a name of its own, by which it is asked for."""
+    names = [path.resolve().name for path in bundles]
+    check_names(names)
+    return ", ".join(names)
+
+
+def _port(host: str, port: int, *, taken: int = 0, shared: bool = False) -> str:
     """Whether it is free, and will be once the server has its own."""
     if port and port == taken:
         raise ServiceError(f"{address(host, port)}: expected another port than the server's, found the same")
-    check_free(host, port)
+    check_free(host, port, shared=shared)
     return "free" if port else "any free one"
 
 
@@ -125,3 +139,13 @@ def _score_log(path: Path) -> str:
     """Opens the file; where there was none it is made."""
     ScoreLog(path).close()
     return str(path)
+
+
+def _traces() -> str:
+    """Makes what sends them; whether somebody takes them is seen only later."""
+    try:
+        from serving.traces import Traces
+    except ImportError as error:
+        raise ServiceError(f"expected OpenTelemetry, found no {error.name}; pip install 'ledgate[traces]'") from None
+    Traces().close()
+    return "OpenTelemetry is there"

@@ -46,17 +46,18 @@ def operations_config(options: argparse.Namespace) -> "OperationsConfig":
     Raises:
         InputError: What does not fit together, or is out of range.
     """
-    from detector.errors import InputError
+    from detector.errors import SettingError
     from serving.audit import AuditConfig
+    from serving.auditstore import MIN_BYTES
     from serving.certificates import Certificates
     from serving.operations import OperationsConfig
 
     cert, key, client_ca = options.tls_cert, options.tls_key, options.tls_client_ca
     if (cert is None) is not (key is None) or (client_ca is not None and cert is None):
         lacking = "tls_cert" if cert is None else "tls_key"
-        raise InputError(f"{lacking}: expected a file beside the other options of TLS, found none")
-    if not 0 < options.audit_max_mb < 2**40:  # NaN fails both
-        raise InputError(f"audit_max_mb: expected a positive number, found {options.audit_max_mb}")
+        raise SettingError(f"{lacking}: expected a file beside the other options of TLS, found none")
+    if not MIN_BYTES <= options.audit_max_mb * 2**20 < 2**60:  # NaN fails both
+        raise SettingError(f"audit_max_mb: expected at least {MIN_BYTES / 2**20:g}, found {options.audit_max_mb}")
     audit = None
     if options.audit is not None:
         max_bytes = int(options.audit_max_mb * 2**20)

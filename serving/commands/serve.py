@@ -1,6 +1,7 @@
 """`ledgate serve`: bundles over gRPC, until SIGTERM or SIGINT; SIGHUP looks for new versions of them."""
 
 import argparse
+import gc
 import json
 import logging
 import math
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from serving.config import ServerConfig
     from serving.detecting import Detecting
     from serving.operations import OperationsConfig
-    from serving.reload import Reloader
     from serving.server import Server
 
 log = logging.getLogger("ledgate.serve")
@@ -30,6 +30,7 @@ _LOOK_S: Final = 0.5
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `ledgate serve`."""
     from serving.commands.operating import add_operating
+    from serving.commands.running import add_running
     from serving.config import Reply
     from serving.config import ServerConfig as Default
     from serving.settings import add_settings
@@ -40,8 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "without any, the CIFAR-10 ensemble that comes with ledgate")  # fmt: skip
     add("--host", default=Default.host, help="address to listen on; beyond loopback, use TLS")
     add("--port", type=int, default=Default.port, help="TCP port; 0 picks a free one")
-    add("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where the members run")
-    add("--threads", type=int, metavar="N", help="CPU threads of a model; by default the cores there are to use")
+    add("--share-port", action=argparse.BooleanOptionalAction,
+        help="let other servers with this option listen on the same port and share its callers")  # fmt: skip
+    add_running(parser)
     add("--max-batch", type=int, default=Default.max_batch, metavar="IMAGES", help="most images in one run of a model")
     add("--batch-wait-ms", type=float, default=Default.batch_wait_s * 1000, metavar="MS",
         help="how long the first image of a batch waits for company")  # fmt: skip
@@ -52,7 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="largest request, in units of 2**20 bytes")  # fmt: skip
     add("--max-pixels", type=int, default=Default.max_pixels, metavar="PIXELS",
         help="largest encoded image; a larger one is refused before it is decoded")  # fmt: skip
-    add("--max-streams", type=int, default=Default.max_streams, metavar="STREAMS", help="most streams open at a time")
+    add("--max-streams", type=int, default=Default.max_streams, metavar="STREAMS",
+        help="most streams open at a time; beyond them, one that is idle gives way")  # fmt: skip
     add(
         "--allow-members",
         action=argparse.BooleanOptionalAction,
@@ -74,10 +77,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serves until a signal; 0 once everything accepted has been answered."""
+    # It asks for a reload: it must not end a server that has only begun to start, as it does by default.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from detector.shipped import shipped_bundle
     from serving.commands.operating import operations_config
+    from serving.commands.running import opener_of
     from serving.logs import LogFormat, configure_logging
-    from serving.opening import Opener
     from serving.operations import Operations
     from serving.reload import Reloader
     from serving.server import Server
@@ -97,11 +102,15 @@ def run(options: argparse.Namespace) -> int:
     ):
         server.start()
         operations.start(server)
-        opener = Opener(device=options.device, threads=options.threads, max_batch=config.max_batch)
+        opener = opener_of(options, config)
         reloader = Reloader(bundles, opener, served=lambda: server.models, serve=server.replace, watch_s=config.watch_s)
+        signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
         server.open([opener.open(path) for path in bundles])
         with reloader:
-            stopping = _signals(reloader)
+            stopping = _signals()
+            # What there is by now stays: to look through it for garbage again and again stops all calls meanwhile.
+            gc.collect()
+            gc.freeze()
             print(_ready(server, operations.metrics_address, as_json=options.json), flush=True)
             log.info("%s: draining", signal.Signals(_next(stopping)).name)
         left = server.stop()
@@ -112,16 +121,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> "ServerConfig":
     """The options, checked."""
-    from detector.errors import InputError
-    from serving.config import Reply, ServerConfig
+    from detector.errors import SettingError
+    from serving.config import MAX_WAIT_S, Reply, ServerConfig
 
     if options.threads is not None and options.threads < 1:
-        raise InputError(f"threads: expected at least 1, found {options.threads}")
-    if not math.isfinite(options.max_message_mb):
-        raise InputError(f"max_message_mb: expected a number, found {options.max_message_mb}")
+        raise SettingError(f"threads: expected at least 1, found {options.threads}")
+    if not 1 <= options.max_message_mb * 2**20 < 2**31:  # NaN fails both
+        raise SettingError(f"max_message_mb: expected more than 0 and less than 2048, found {options.max_message_mb}")
+    if not 0 <= options.batch_wait_ms <= MAX_WAIT_S * 1000:
+        raise SettingError(f"batch_wait_ms: expected 0 to {MAX_WAIT_S * 1000:.0f}, found {options.batch_wait_ms}")
     return ServerConfig(
         host=options.host,
         port=options.port,
+        share_port=bool(options.share_port),
         max_batch=options.max_batch,
         batch_wait_s=options.batch_wait_ms / 1000,
         max_queue=options.max_queue,
@@ -145,12 +157,11 @@ def _dry_run(
     return dry_run(options, bundles, config, operating)
 
 
-def _signals(reloader: "Reloader") -> "SimpleQueue[int]":
-    """A queue that gets a number with every SIGTERM and SIGINT; its put may interrupt its own get. SIGHUP reloads."""
+def _signals() -> "SimpleQueue[int]":
+    """A queue that gets a number with every SIGTERM and SIGINT; its put may interrupt its own get."""
     arrived: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: arrived.put(received))
-    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
     return arrived
 
 
@@ -168,13 +179,18 @@ def _next(arrived: "SimpleQueue[int]") -> int:
 def _ready(server: "Server", metrics: str | None, *, as_json: bool) -> str:
     """The line that says that the server is ready."""
     address, detectors = server.address, [model.detector for model in server.models]
-    provider = detectors[0].execution_path.provider
+    path = detectors[0].execution_path
     if as_json:
-        ready = {"address": address, "models": [_facts(d) for d in detectors], "provider": provider}
+        ready = {
+            "address": address,
+            "models": [_facts(d) for d in detectors],
+            "provider": path.provider,
+            "dtype": path.dtype,
+        }
         return json.dumps(ready if metrics is None else {**ready, "metrics": metrics})
     models = ", ".join(_sentence(detector) for detector in detectors)
     watched = "" if metrics is None else f", metrics on {metrics}"
-    return f"serving {models} on {address}, {provider}{watched}"
+    return f"serving {models} on {address}, {path}{watched}"
 
 
 def _facts(detector: "Detecting") -> dict[str, Any]:

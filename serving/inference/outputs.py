@@ -106,5 +106,5 @@ def chosen(
     for number, tensor in enumerate(asked):
         if tensor.name not in known:
             raise InputError(f"outputs[{number}].name: expected {' or '.join(known)}, found {shown(tensor.name)}")
-        refuse_parameters(tensor.parameters, f"outputs[{number}]")
+        refuse_parameters(tensor.parameters, f"outputs[{number}].parameters")
     return [known[tensor.name] for tensor in asked]

@@ -13,8 +13,10 @@ DATATYPE: Final = "FP32"
 MEMBERS: Final = "member_probabilities"
 
 _DTYPES: Final = {"UINT8": classifier_pb2.DataType.UINT8, "FP32": classifier_pb2.DataType.FLOAT32}
-# What other servers offer and this one does not; to leave it aside in silence would be another answer.
-_UNKNOWN: Final = ("classification", "shared_memory_region")
+# Parameters by which extensions of other servers change what is answered: to leave these aside in silence would be
+# another answer than was asked for. The protocol itself defines no parameters, and a server's metadata say which
+# extensions it has; ours name none. So all others, such as `timeout` and `priority`, mean nothing here and are ignored.
+_REFUSED: Final = ("classification", "shared_memory_region", "sequence_id")
 _MAX_SHOWN: Final = 100
 
 
@@ -31,7 +33,8 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
         raise InputError(f"inputs[0].name: expected '{INPUT}', found {shown(tensor.name)}")
     if tensor.datatype not in _DTYPES:
         raise InputError(f"inputs[0].datatype: expected {' or '.join(_DTYPES)}, found {shown(tensor.datatype)}")
-    refuse_parameters(tensor.parameters, "inputs[0]")
+    refuse_parameters(tensor.parameters, "inputs[0].parameters")
+    refuse_parameters(request.parameters, "parameters")
     return classifier_pb2.ClassifyRequest(
         model=request.model_name,
         tensor=classifier_pb2.Tensor(dtype=_DTYPES[tensor.datatype], shape=tensor.shape, data=_data(request, tensor)),
@@ -42,9 +45,9 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
 
 def refuse_parameters(parameters: object, where: str) -> None:
     """Raises InputError for parameters that ask for what we do not have."""
-    for name in _UNKNOWN:
+    for name in _REFUSED:
         if name in parameters:  # type: ignore[operator]  # a map of protobuf's
-            raise InputError(f"{where}.parameters: expected none that asks for {name}, found one")
+            raise InputError(f"{where}: expected none that asks for {name}, found one")
 
 
 def shown(text: str) -> str:

@@ -1,5 +1,7 @@
 """`inference.GRPCInferenceService`: the same models, gate and queues as `ledgate.v1`, and the same statuses."""
 
+from collections.abc import Sequence
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Final
 
@@ -8,12 +10,14 @@ import grpc
 from detector.errors import NotFound
 from protos.inference import inference_pb2, inference_pb2_grpc
 from serving.config import Reply, ServerConfig
+from serving.deferred import Begun, Deferred
 from serving.detecting import Detecting
-from serving.inference.outputs import chosen, offered
+from serving.inference.outputs import Output, chosen, offered
 from serving.inference.requests import DATATYPE, INPUT, classify_request, shown
 from serving.model import Model
 from serving.reception import Reception
 from serving.rpc import guarded, on_end
+from serving.stream import Accepted
 
 SERVICE: Final = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _PLATFORM: Final = "ledgate"
@@ -84,29 +88,11 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
         return guarded(context, describe)
 
-    def ModelInfer(  # noqa: N802
-        self, request: inference_pb2.ModelInferRequest, context: grpc.ServicerContext
-    ) -> inference_pb2.ModelInferResponse:
+    @cached_property
+    def ModelInfer(self) -> Deferred:  # noqa: N802
         """Classifies images."""
-
-        def infer() -> inference_pb2.ModelInferResponse:
-            self._reception.enter(context)
-            self._find(request.model_name, request.model_version)
-            accepted = self._reception.accept(context, classify_request(request))
-            on_end(context, accepted.cancel)
-            # Of the version that answers, which may be newer than the one that was found.
-            detector = accepted.model.detector
-            outputs = chosen(offered(detector.bundle, self._config), request.outputs)
-            verdicts = accepted.ticket.wait()
-            reply = inference_pb2.ModelInferResponse(
-                model_name=accepted.model.name, model_version=_VERSION, id=request.id
-            )
-            _tell(reply, detector, full=self._config.reply is Reply.FULL)
-            for output in outputs:
-                output.write(verdicts, reply, raw=bool(request.raw_input_contents))
-            return reply
-
-        return guarded(context, infer, request.id)
+        # Numbers one by one take long to read.
+        return Deferred(self._infer, light=lambda request: bool(request.raw_input_contents))
 
     def RepositoryIndex(  # noqa: N802
         self, _request: inference_pb2.RepositoryIndexRequest, context: grpc.ServicerContext
@@ -121,6 +107,37 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             return response
 
         return guarded(context, index)
+
+    def _infer(
+        self, request: inference_pb2.ModelInferRequest, context: grpc.ServicerContext
+    ) -> Begun[inference_pb2.ModelInferResponse]:
+        """Puts a request into its model's queue."""
+
+        def begin() -> Begun[inference_pb2.ModelInferResponse]:
+            self._reception.enter(context)
+            self._find(request.model_name, request.model_version)
+            accepted = self._reception.accept(context, classify_request(request))
+            on_end(context, accepted.cancel)
+            # Of the version that answers, which may be newer than the one that was found.
+            bundle = accepted.model.detector.bundle
+            outputs = chosen(offered(bundle, self._config), request.outputs)
+            return Begun(
+                then=accepted.ticket.then,
+                finish=lambda context: guarded(context, partial(self._reply, accepted, request, outputs), request.id),
+            )
+
+        return guarded(context, begin, request.id)
+
+    def _reply(
+        self, accepted: Accepted, request: inference_pb2.ModelInferRequest, outputs: Sequence[Output]
+    ) -> inference_pb2.ModelInferResponse:
+        """Waits for the verdicts, and writes what was asked for."""
+        verdicts = accepted.ticket.wait()
+        reply = inference_pb2.ModelInferResponse(model_name=accepted.model.name, model_version=_VERSION, id=request.id)
+        _tell(reply, accepted.model.detector, full=self._config.reply is Reply.FULL)
+        for output in outputs:
+            output.write(verdicts, reply, raw=bool(request.raw_input_contents))
+        return reply
 
     def _find(self, name: str, version: str) -> Model:
         """The model of that name; the protocol's versions are numbers, and ours is always the first."""

@@ -118,6 +118,7 @@ def test_towards_a_class() -> None:
     reached = after == (np.asarray(images.labels) + 1) % 4
     assert reached.sum() == found.info["attack"]["found"]["target_reached"] > 10
     assert (found.info["attack"]["target"], found.info["attack"]["target_seed"]) == ("next", 2)
+    assert found.attack == "square100-0.3-towards-next"
 
 
 @pytest.mark.parametrize(

@@ -98,14 +98,40 @@ def test_long_work_goes_on_where_it_was(bundle: Bundle) -> None:
     images = make_images(4500)
     folder = bundle.path / "calibration.json.unfinished"
     with pytest.raises(KeyboardInterrupt):
-        run(bundle, Breaking(images=images), resume={"files": "a"})
+        run(bundle, Breaking(images=images), resume={"clean": "a"})
     assert folder.is_dir()
-    with pytest.raises(InputError, match="expected what the same command left unfinished, found that of another"):
-        run(bundle, ImageSet(images=images), resume={"files": "b"})
-    found = run(bundle, Rest(images=images), resume={"files": "a"})
+    found = run(bundle, Rest(images=images), resume={"clean": "a"})
     assert not folder.exists()
     assert Bundle.open(bundle.path).calibration == found
     assert facts(found) == facts(run(bundle, ImageSet(images=images)))
+
+
+def test_other_work_leaves_what_is_unfinished(bundle: Bundle) -> None:
+    """Of a few images, and of as many others: neither takes the parts for its own, nor away."""
+    images = make_images(4500)
+    with pytest.raises(KeyboardInterrupt):
+        run(bundle, Breaking(images=images), resume={"clean": "a"})
+    run(bundle, ImageSet(images=images[:300]), resume={"clean": "b"})
+    others = run(bundle, ImageSet(images=images[::-1]), resume={"clean": "c"})
+    assert facts(others) == facts(run(bundle, ImageSet(images=images[::-1])))
+    found = run(bundle, Rest(images=images), resume={"clean": "a"})
+    assert facts(found) == facts(run(bundle, ImageSet(images=images)))
+
+
+@pytest.mark.parametrize("change", ["an attack", "a score", "a target", "a seed"])
+def test_what_else_is_asked_does_not_matter_to_what_is_unfinished(bundle: Bundle, change: str) -> None:
+    images, index = make_images(4500), np.arange(4500)
+    options: dict[str, Any] = {
+        "an attack": {"adversarial": {"dark": ImageSet(images=images[:300] ** 2, source_index=index[:300])}},
+        "a score": {"score": "mahalanobis"},
+        "a target": {"changed_fpr": 0.5},
+        "a seed": {"seed": 1},
+    }[change]
+    with pytest.raises(KeyboardInterrupt):
+        run(bundle, Breaking(images=images, source_index=index), resume={"clean": "a"})
+    found = run(bundle, Rest(images=images, source_index=index), resume={"clean": "a", "attack dark": "b"}, **options)
+    assert facts(found) == facts(run(bundle, ImageSet(images=images, source_index=index), **options))
+    assert not (bundle.path / "calibration.json.unfinished").exists()
 
 
 def test_images_nobody_attacked(bundle: Bundle, tmp_path: Path) -> None:

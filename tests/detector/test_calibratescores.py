@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from detector.bundle import Bundle
+from detector.calibrate import calibrate
 from detector.calibratescores import WARNING, calibrate_scores
 from detector.detector import Detector
 from detector.errors import CalibrationError, InputError
+from detector.imageset import ImageSet
 from detector.rates import Rate
 from detector.scorefile import Origin, Scores
 from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr, TargetTpr, Youden
@@ -124,10 +126,82 @@ def test_targets_that_need_attacks_are_refused(bundle: Bundle, tmp_path: Path, t
         run(bundle, path, target)
 
 
-def test_a_score_that_is_fitted_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def fitted(bundle: Bundle, name: str) -> tuple[Bundle, dict[str, Any]]:
+    """The bundle, calibrated on a score that is fitted; and what its server's log says beside each score."""
+    calibrate(bundle.path, clean=ImageSet(images=make_images(500)), target=TARGET, score=name, device="cpu")
+    opened = Bundle.open(bundle.path)
+    assert opened.calibration is not None
+    return opened, {"score_name": name, "calibration": opened.calibration.digest[:16]}
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "typicality"])
+@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "by default"])
+def test_a_score_that_is_fitted_keeps_its_fit_to_the_bit(
+    bundle: Bundle, tmp_path: Path, name: str, *, asked: bool
+) -> None:
+    opened, told = fitted(bundle, name)
+    before = opened.calibration
+    assert before is not None
+    verdicts = Detector(opened, device="cpu").classify(make_images(300, seed=4))
+    assert verdicts.score is not None
+    path = write(tmp_path / "log.jsonl", bundle, verdicts.score.tolist(), told)
+    found = run(bundle, path, score=name if asked else None)
+    assert (found.score, found.fitted, found.fit_from) == (name, before.fitted, before.digest)
+    assert found.threshold != before.threshold
+    assert set(found.clean_scores) < set(verdicts.score.tolist())
+    again = Detector.open(bundle.path, device="cpu").classify(make_images(300, seed=4))
+    np.testing.assert_array_equal(again.score, verdicts.score)
+    with pytest.raises(
+        InputError, match=r"log\.jsonl: expected scores of .* as calibration .* found 300 of others only"
+    ):
+        run(bundle, path)  # which names the calibration that was replaced
+
+
+def test_a_promise_about_mild_changes_that_goes_is_told(bundle: Bundle, tmp_path: Path) -> None:
+    clean = ImageSet(images=make_images(1000))
+    calibrate(bundle.path, clean=clean, target=TARGET, score="energy", device="cpu", changed_fpr=0.3)
+    found = run(bundle, write(tmp_path / "log.jsonl", bundle, [-1.0] * 100, {"score_name": "energy"}))
+    assert (found.score, found.changed_fpr) == ("energy", None)
+    assert "the promise about mild changes (--changed-fpr 0.3) is gone" in found.provenance["assumed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (
+            {"calibration": "ab" * 8},
+            "as calibration [0-9a-f]{16} fitted it by bundle [0-9a-f]{16}, found 300 of others",
+        ),
+        ({"calibration": None}, "execution path, and their calibration, as a score log does, found some that do not"),
+        ({"score_name": "typicality"}, "found 300 of others only"),
+    ],
+    ids=["another", "none", "another score"],
+)
+def test_scores_of_another_fit_are_refused(
+    bundle: Bundle, tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    opened, told = fitted(bundle, "mahalanobis")
+    path = write(tmp_path / "log.jsonl", bundle, [-1.0] * 300, told | changed)
+    with pytest.raises(InputError, match=reason):
+        run(bundle, path)
+    assert Bundle.open(bundle.path).calibration == opened.calibration
+
+
+def test_without_a_fit_to_keep_images_are_asked_for(bundle: Bundle, tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", bundle, [-1.0] * 10)
-    with pytest.raises(CalibrationError, match="typicality: expected images to fit it on, found scores alone"):
+    with pytest.raises(CalibrationError, match=r"typicality: expected images to fit it on, or .* alone and none"):
         run(bundle, path, Explicit(-1.0), score="typicality")
+    fitted(bundle, "mahalanobis")
+    with pytest.raises(CalibrationError, match=r"typicality: .* found scores alone and one of mahalanobis"):
+        run(bundle, path, Explicit(-1.0), score="typicality")
+
+
+def test_a_calibration_that_is_damaged_can_be_replaced(bundle: Bundle, tmp_path: Path, scores: list[float]) -> None:
+    path = write(tmp_path / "log.jsonl", bundle, scores)
+    (bundle.path / "calibration.json").write_text("{}")
+    with pytest.raises(CalibrationError, match=r"calibration\.json"):
+        run(bundle, path)
+    assert run(bundle, path, score="log_diversity").fit_from is None
 
 
 def test_too_few_scores(bundle: Bundle, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from detector.keeping import Finding, Keeping
 from detector.movement import Movement
 from detector.rates import Auc, Rate
 from detector.scorefile import Scores
-from detector.shifts import SHIFTS
+from detector.shifts import MILD, SHIFTS
 from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr, TargetTpr, Youden
 from detector.unfinished import folder_of
 from tests.conftest import CLASSES, make_images
@@ -198,6 +198,54 @@ def test_mild_changes(calibrated: Bundle) -> None:
     darker = found.changed[3]
     changed = np.stack([SHIFTS[3].apply(image, number) for number, image in enumerate(images)])
     assert darker.flagged == Rate.of(judged(calibrated, changed)[2])
+
+
+def spared(bundle: Bundle, target: Target, share: float) -> Bundle:
+    """Calibrated with a promise about mild changes, of which it reports too."""
+    clean = ImageSet(images=(make_images(600, seed=3) ** 4).astype(np.float32))
+    calibrate(bundle.path, clean=clean, target=target, score="energy", device="cpu", changed_fpr=share, shifts=True)
+    return Bundle.open(bundle.path)
+
+
+def test_a_promise_about_mild_changes_is_checked(bundle: Bundle) -> None:
+    spared(bundle, TargetFpr(RATE), 0.2)
+    images = (make_images(300, seed=9) ** 4).astype(np.float32)
+    doubled = ImageSet(images=np.repeat(images, 2, axis=0))
+    found = run(bundle, doubled, shifts=True)
+    first, *others = found.keepings
+    assert (first.subject, first.bound) == ("clean flagged", RATE)
+    assert [one.subject for one in others] == [f"after {shift.name} flagged" for shift in MILD]
+    flagged = {seen.name: seen.flagged for seen in found.changed}
+    assert [one.share for one in others] == [flagged[shift.name] for shift in MILD]
+    assert {one.bound for one in others} == {0.2}
+    assert {one.delta for one in found.keepings} == {0.05 / 6}
+    assert {one.share.n for one in found.keepings} == {300}  # one of each source
+    assert not found.broken
+    (alone,) = run(bundle, doubled).keepings
+    assert alone.delta == 0.05
+
+
+def test_a_broken_promise_about_mild_changes_is_broken(bundle: Bundle) -> None:
+    """Clean images are as they were, and one kind of changed ones is flagged far too often."""
+    calibration = spared(bundle, TargetFpr(RATE), 0.2).calibration
+    assert calibration is not None
+    calibration.model_copy(update={"changed_fpr": 0.01}).save(bundle.path / "calibration.json")
+    images = ImageSet(images=(make_images(300, seed=9) ** 4).astype(np.float32))
+    assert not run(bundle, images).broken
+    found = run(bundle, images, shifts=True)
+    assert found.broken
+    assert found.keepings[0].finding is not Finding.BROKEN
+    assert "broken" in [one.finding for one in found.keepings[1:]]
+
+
+def test_mild_changes_that_are_spared_on_average_are_compared_with_what_was_measured(bundle: Bundle) -> None:
+    calibration = spared(bundle, MeanFpr(RATE), 0.2).calibration
+    assert calibration is not None
+    high = {seen.name: seen.flagged.high for seen in calibration.changed}
+    found = run(bundle, ImageSet(images=(make_images(300, seed=9) ** 4).astype(np.float32)), shifts=True)
+    assert not found.promised
+    expected = [calibration.false_positives.high, *(high[shift.name] for shift in MILD)]
+    assert [one.bound for one in found.keepings] == expected
 
 
 def test_live_scores_are_no_clean_ones(calibrated: Bundle) -> None:

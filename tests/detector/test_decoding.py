@@ -209,6 +209,15 @@ def declared_jpeg(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+@pytest.fixture
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: Any) -> None:
+        pytest.fail("was decoded")
+
+    for name in ("Image.Image", "PngImagePlugin.PngImageFile", "JpegImagePlugin.JpegImageFile"):
+        monkeypatch.setattr(f"PIL.{name}.load", load)
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [
@@ -222,19 +231,29 @@ def declared_jpeg(width: int, height: int) -> bytes:
     ids=["one row too many", "3.6 billion", "100 million", "PNG's limit", "JPEG's limit", "81 million"],
 )
 @pytest.mark.parametrize("resize", [False, True])
-def test_a_bomb_is_refused_before_it_is_decoded(
-    content: bytes, found: str, resize: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(self: Any) -> None:
-        pytest.fail("was decoded")
-
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
-    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", load)
+@pytest.mark.usefixtures("no_decoding")
+def test_a_bomb_is_refused_before_it_is_decoded(content: bytes, found: str, resize: bool) -> None:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(InputError, match=f"expected at most {MAX_PIXELS} pixels, {found}"):
         decode_image(content, InputSpec(shape=(3, 6, 9), resize=resize))
     assert time.monotonic() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (declared(4096, 4096), "4096 x 4096"),
+        (declared(10, 6), "10 x 6"),
+        (declared_jpeg(9, 7), "9 x 7"),
+        (declared(6, 6), "6 x 6"),
+    ],
+    ids=["16 million", "a column too many", "a row too many", "a square"],
+)
+@pytest.mark.usefixtures("no_decoding")
+def test_another_size_than_the_bundles_is_refused_before_it_is_decoded(content: bytes, found: str) -> None:
+    with pytest.raises(InputError, match=f"image: expected 9 x 6 pixels, found {found}"):
+        decode_image(content, RGB)
 
 
 def test_the_limit_counts_pixels_and_can_be_set() -> None:

@@ -217,7 +217,10 @@ def test_images_that_do_not_fit(detector: Detector, images: NDArray[Any], reason
 def test_opening_names_what_is_missing(tmp_path: Path, bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="expected a bundle's folder, found nothing"):
         Detector.open(tmp_path / "nowhere", device="cpu")
-    with pytest.raises(InputError, match="device: expected auto, cpu, cuda or cuda:INDEX, found 'gpu'"):
+    with pytest.raises(
+        InputError,
+        match="device: expected auto, cpu, cuda or tensorrt, these two with :INDEX, :all or without, found 'gpu'",
+    ):
         Detector.open(bundle.path, device="gpu")
     with pytest.raises(DeviceError, match="device cuda:1000: "):
         Detector.open(bundle.path, device="cuda:1000")

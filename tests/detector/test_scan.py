@@ -24,7 +24,8 @@ from tests.conftest import CLASSES, make_images, make_members
 PART = 4096
 
 
-def logits_of(logits: Any) -> Kept:
+def logits_of(logits: Any, first: int) -> Kept:
+    del first
     return {"logits": logits}
 
 
@@ -83,7 +84,7 @@ def test_interrupted_work_goes_on_behind_its_finished_parts(detector: Detector, 
 def test_finished_work_is_not_done_again(detector: Detector, tmp_path: Path) -> None:
     images = ImageSet(images=make_images(70))
     one = scan(detector, images, logits_of, name="clean", unfinished=Unfinished(tmp_path, {}))
-    two = scan(detector, images, lambda _: pytest.fail("run again"), name="clean", unfinished=Unfinished(tmp_path, {}))
+    two = scan(detector, images, lambda *_: pytest.fail("run again"), name="clean", unfinished=Unfinished(tmp_path, {}))
     np.testing.assert_array_equal(one["logits"], two["logits"])
 
 

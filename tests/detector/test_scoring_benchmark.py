@@ -17,8 +17,10 @@ def test_scoring(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "scoring.json").read_text())
-    assert {name.split(",")[0] for name in found["times_ms"]} == {*SCORES, "mean prediction"}
-    assert found["goals_ms"] == {"log_diversity, 256 x 3 x 10": 0.5}
+    verdicts = {f"all of a verdict by {name}" for name in SCORES}
+    assert {name.split(",")[0] for name in found["times_ms"]} == {*SCORES, *verdicts, "mean prediction"}
+    aimed = [*verdicts, "log_diversity", "log_diversity, members alike"]
+    assert found["goals_ms"] == {f"{name}, 256 x 3 x 10": 0.5 for name in aimed}
     for name, (value,) in found["times_ms"].items():
         assert value >= 0
         assert f"| {name} | {value:.3f} |" in done.stdout

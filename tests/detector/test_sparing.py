@@ -3,10 +3,12 @@
 import hashlib
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from detector.bundle import Bundle
 from detector.calibrate import calibrate
@@ -17,6 +19,7 @@ from detector.imageset import ImageSet
 from detector.parts import draw
 from detector.report import promise
 from detector.scores import score_named
+from detector.scores.energy import Energy
 from detector.shifts import MILD, Shift
 from detector.sparing import spare, sparing_target
 from detector.targets import Explicit, MeanFpr, PerClass, Target, TargetFpr, TargetTpr, Youden
@@ -146,3 +149,52 @@ def test_an_edited_share_is_refused(bundle: Bundle, clean: ImageSet, value: obje
     document = calibration.model_dump(mode="json") | {"changed_fpr": value}
     with pytest.raises(ValueError, match="changed_fpr"):
         Calibration.model_validate(document)
+
+
+KINDS = np.array([0.0, -0.2, -0.4, -0.6, -0.8])
+"""How far each kind of change moves the scores of clean images, which are standard normal."""
+
+
+class Plain(Energy):
+    """Takes scores for logits."""
+
+    def of(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        return np.asarray(logits, dtype=np.float64)
+
+
+def broken_promises(target: TargetFpr | MeanFpr, rate: float, kinds: NDArray[np.float64]) -> tuple[float, float]:
+    """Of 2,000 calibrations the shares that break the promise about clean images, and that about any kind of change."""
+    rng = np.random.default_rng(0)
+    sparing = sparing_target(target, rate, len(kinds))
+    limits = np.empty(2000)
+    for number in range(len(limits)):
+        clean = rng.standard_normal(400)
+        changed = clean + kinds[:, None] + 0.3 * rng.standard_normal((len(kinds), len(clean)))
+        threshold = Threshold.choose(target, (clean, np.zeros(len(clean), dtype=np.int64)), {}, ())
+        parts = ((str(kind), [scores]) for kind, scores in enumerate(changed.astype(np.float32)))
+        found = spare(threshold, sparing, Plain(), parts).overall
+        assert found is not None
+        limits[number] = found
+    after = norm.cdf((limits[:, None] - kinds) / np.hypot(1, 0.3))
+    return float((norm.cdf(limits) > target.rate).mean()), float((after > rate).any(axis=1).mean())
+
+
+# Where the one promise alone decides, it is broken about as often as it may be; where both do, less often.
+@pytest.mark.parametrize(
+    ("rate", "kinds", "least"),
+    [(0.9, KINDS, (0.02, 0.0)), (0.05, KINDS - 2, (0.0, 0.005)), (0.2, KINDS, (0.0, 0.0))],
+    ids=["clean images decide", "changed images decide", "both"],
+)
+def test_both_promises_hold_in_all_but_delta_of_calibrations(
+    rate: float, kinds: NDArray[np.float64], least: tuple[float, float]
+) -> None:
+    delta = 0.05
+    found = broken_promises(TargetFpr(0.1, delta=delta), rate, kinds)
+    allowed = delta + 3 * np.sqrt(delta * (1 - delta) / 2000)
+    assert all(low <= share <= allowed for low, share in zip(least, found, strict=True)), found
+
+
+def test_on_average_is_no_such_promise() -> None:
+    """The simulation notices what breaks one."""
+    assert broken_promises(MeanFpr(0.1), 0.9, KINDS)[0] > 0.3
+    assert broken_promises(MeanFpr(0.1), 0.05, KINDS - 2)[1] > 0.3

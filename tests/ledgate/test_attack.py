@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +41,8 @@ def answer(capsys: pytest.CaptureFixture[str], *words: Any) -> dict[str, Any]:
     return found
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
-    assert main(["attack", *map(str, words)]) == 1
+def refusal(capsys: pytest.CaptureFixture[str], *words: Any, status: int = 1) -> str:
+    assert main(["attack", *map(str, words)]) == status
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
@@ -172,10 +174,30 @@ def test_who_knows_the_calibration_evades_it(
 def test_the_lines_for_people(run: training.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["attack", str(run.path), "--split", "validation", "--n", "10", "--attack", "mim", "--eps", "0.3"]
     assert main([*words, "--target", "next", "--out", str(tmp_path / "out.npz")]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{tmp_path / 'out.npz'}: mim10-0.3 on 10 images; ")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{tmp_path / 'out.npz'}: mim10-0.3-towards-next on 10 images; ")
     assert second.startswith("their changes, on average: ")
+    assert re.fullmatch(r"the target was reached on \d+", third)
     assert not (tmp_path / "out.npz.unfinished").exists()
+
+
+def test_one_calibration_takes_an_attack_by_either_loss_and_towards_a_target(
+    run: training.Run, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is a figure of its own, by its name."""
+    clean = tmp_path / "clean.npz"
+    training.take(training.load("digits"), "calibration").save(clean)
+    aims = {"label": [], "paper": ["--loss", "paper"], "next": ["--target", "next"], "one": ["--member", "1"]}
+    for name, words in aims.items():
+        attack = ["--clean", clean, "--attack", "fgsm", "--eps", "0.1", *words]
+        answer(capsys, run.path, *attack, "--out", tmp_path / f"{name}.npz")
+    files = [str(tmp_path / f"{name}.npz") for name in aims]
+    bundle = shutil.copytree(exported, tmp_path / "bundle")
+    words = ["calibrate", str(bundle), "--clean", str(clean), "--adversarial", *files, "--target-fpr", "0.1"]
+    assert main([*words, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    for name in ("fgsm-0.1", "fgsm-0.1-as-in-paper", "fgsm-0.1-towards-next", "fgsm-0.1-on-member1"):
+        assert f"| {name} " in out
 
 
 # `ledgate`, killed once the first part of its work is kept.
@@ -254,7 +276,7 @@ def test_a_data_set_goes_to_a_bundle_too(exported: Path, tmp_path: Path, capsys:
     words = ["--split", "validation", "--n", "5", "--attack", "square", "--eps", "0.2", "--queries", "9"]
     found = answer(capsys, exported, "--dataset", "digits", *words, "--out", tmp_path / "out.npz")
     assert (found["images"], found["dataset"], found["split"]) == (5, "digits", "validation")
-    line = refusal(capsys, exported, *words, "--out", tmp_path / "other.npz")
+    line = refusal(capsys, exported, *words, "--out", tmp_path / "other.npz", status=2)
     assert "--split: expected with --dataset, since only a training run has a data set of its own" in line
 
 

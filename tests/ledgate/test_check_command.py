@@ -100,6 +100,10 @@ def test_live_scores(calibrated: Bundle, tmp_path: Path) -> None:
     assert lines[-1].startswith("live traffic may hold attacks: ")
     foreign = ledgate(calibrated.path, "--clean", tmp_path / "log.jsonl", "--json")
     assert json.loads(foreign.stdout)["live"] is False  # named as clean
+    assert foreign.stderr == (
+        f"warning: {tmp_path / 'log.jsonl'}: scores of live traffic, named as clean and taken for it; it may hold "
+        "attacks, see --scores\n"
+    )
 
 
 def save_folder(folder: Path, images: Any) -> None:
@@ -166,7 +170,7 @@ def test_scores_are_saved_for_the_next_time(
         (["--clean", "nothing"], "nothing: expected PNG or JPEG files, found none"),
     ],
 )
-def test_failures_are_status_1_and_one_line(
+def test_failures_are_one_line_and_status_2_where_a_setting_is_wrong_by_itself(
     calibrated: Bundle,
     today: Path,
     words: list[str],
@@ -181,7 +185,8 @@ def test_failures_are_status_1_and_one_line(
     Path("nothing").mkdir()
     ImageSet(images=make_images(3, shape=(1, 4, 4))).save("small.npz")
     for json_too in ([], ["--json"]):
-        assert main(["check", str(calibrated.path), *words, "--device=cpu", *json_too]) == 1
+        status = 2 if "--delta=2" in words else 1
+        assert main(["check", str(calibrated.path), *words, "--device=cpu", *json_too]) == status
         out, error = capsys.readouterr()
         assert out == ""
         (line,) = error.splitlines()

@@ -1,6 +1,7 @@
 """`ledgate classify`: the same answers from a bundle and from a server."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,26 +65,41 @@ def test_the_table_says_when_there_is_no_calibration(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "status", "message"),
     [
-        (["nowhere", "0.png"], "expected a bundle's folder or HOST:PORT"),
-        (["{bundle}", "missing.png"], "missing.png"),
-        (["{bundle}", "{text}"], "expected a PNG or JPEG"),
-        (["{bundle}", "a.npz", "b.npz"], "expected one .npz or image files"),
-        (["127.0.0.1:1", "{image}"], "ledgate classify: "),
+        (["nowhere", "0.png"], 1, "nowhere: expected a bundle's folder or HOST:PORT"),
+        (["{bundle}", "missing.png"], 1, "missing.png: expected a file, found none"),
+        (["{bundle}", "."], 1, ".: expected a file, found a folder"),
+        (["{bundle}", "{text}"], 1, "text: expected a PNG or JPEG"),
+        (["{bundle}", "a.npz", "b.npz"], 2, "images: expected one .npz or image files"),
+        (["{bundle}", "{image}", "--device=tpu"], 2, "device: expected auto, cpu"),
+        (["127.0.0.1:1", "{image}"], 1, "127.0.0.1:1: expected a server"),
     ],
-    ids=["no source", "no file", "not an image", "two archives", "no server"],
+    ids=["no source", "no file", "a folder", "not an image", "two archives", "no device", "no server"],
 )
 def test_refusals_are_one_line(
-    words: list[str], message: str, calibrated: Bundle, files: list[str], tmp_path: Path,
+    words: list[str], status: int, message: str, calibrated: Bundle, files: list[str], tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "0.png").write_bytes(b"")
     (tmp_path / "text").write_text("no image")
     known = {"bundle": str(calibrated.path), "text": "text", "image": files[1]}
-    assert main(["classify", *(word.format(**known) for word in words)]) == 1
+    assert main(["classify", *(word.format(**known) for word in words)]) == status
     caught = capsys.readouterr()
     assert caught.out == ""
     assert caught.err.count("\n") == 1
-    assert message in caught.err
+    assert caught.err.startswith(f"ledgate classify: {message}")
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["a bundle", "a server"])
+def test_a_bad_file_among_many_is_named(
+    calibrated: Bundle, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], *, served: bool
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    words = [*files * 100, str(bad), *files]  # at a server the second of two calls
+    with serving(calibrated.path, tmp_path / "server.log") if served else nullcontext(str(calibrated.path)) as source:
+        assert main(["classify", source, *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ledgate classify: {bad}: expected a PNG or JPEG, found 8 bytes")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import InputError, MemberError
+from detector.errors import InputError, MemberError, SettingError
 from ledgate import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,13 @@ def run_failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     [
         (InputError("images: expected 3 axes,\n  found 2"), 1, "ledgate inspect: images: expected 3 axes, found 2"),
         (MemberError("a.onnx", "two inputs"), 1, "ledgate inspect: member a.onnx: two inputs"),
-        (FileNotFoundError(2, "No such file", "x.npz"), 1, "ledgate inspect: [Errno 2] No such file: 'x.npz'"),
+        (SettingError("eps: expected more, found 0"), 2, "ledgate inspect: eps: expected more, found 0"),
+        (
+            FileNotFoundError(2, "No such file", "x.npz"),
+            1,
+            "ledgate inspect: x.npz: expected to read or to write there, found: No such file",
+        ),
+        (OSError("no file in sight"), 1, "ledgate inspect: no file in sight"),
         (ZeroDivisionError("0 / 0"), 1, "ledgate inspect: internal error, ZeroDivisionError: 0 / 0; LEDGATE_DEBUG=1"),
         (KeyboardInterrupt(), 130, "ledgate inspect: interrupted"),
     ],

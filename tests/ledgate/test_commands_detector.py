@@ -128,32 +128,33 @@ def nothing(folder: Path) -> None:
     """Leaves the files as they are."""
 
 
-def assert_refused(result: Result, command: str, reason: str) -> None:
-    """Exit status 1, nothing on standard output, and one line that says why."""
-    assert result.status == 1
+def assert_refused(result: Result, command: str, reason: str, status: int = 1) -> None:
+    """Nothing on standard output, and one line that says why; status 2 where the call was wrong by itself."""
+    assert result.status == status
     assert result.refusal.startswith(f"ledgate {command}: ")
     assert re.search(reason, result.refusal), result.refusal
 
 
 @pytest.mark.parametrize(
-    ("before", "words", "reason"),
+    ("before", "words", "status", "reason"),
     [
-        (damage("b.onnx", b"text"), [], r"member .*/b\.onnx: expected an ONNX model, found bytes that are none"),
+        (damage("b.onnx", b"text"), [], 1, r"member .*/b\.onnx: expected an ONNX model, found bytes that are none"),
         (
             damage("b.onnx", make_model(1, batch=4).SerializeToString()),
             [],
+            1,
             r"member .*/b\.onnx: expected an open batch axis, found it fixed to 4 in 'images'",
         ),
-        (remove("b.onnx"), [], r"member .*/b\.onnx: expected a file, found none"),
-        (damage("out", b""), [], r"/out: expected a new folder, found an existing one"),
-        (nothing, ["--mean", "0.5"], r"--mean and --std: expected both or neither, found --mean alone"),
-        (nothing, ["--mean=0.5,0.5", "--std=1"], r"--mean: expected 1 number, found 2"),
-        (nothing, ["--outputs", "probabilities"], r"/a\.onnx: expected a trailing softmax to cut back"),
-        (nothing, ["--labels", "nowhere.txt"], r"nowhere\.txt: expected a file, found none"),
-        (nothing, ["--labels", "."], r"\.: expected a file, found a folder"),
-        (damage("labels.txt", b"one\ntwo\n"), ["--labels", "labels.txt"], r"labels: expected 10 names, .*, found 2"),
-        (damage("labels.txt", b"\xff\n" * 10), ["--labels", "labels.txt"], r"labels\.txt: expected text in UTF-8"),
-        (nothing, ["--member", "a.onnx"] * 7, r"members: expected at most 9 for 10 classes, found 10; .* singular"),
+        (remove("b.onnx"), [], 1, r"member .*/b\.onnx: expected a file, found none"),
+        (damage("out", b""), [], 1, r"/out: expected a new folder, found an existing one"),
+        (nothing, ["--mean", "0.5"], 2, r"--mean and --std: expected both or neither, found --mean alone"),
+        (nothing, ["--mean=0.5,0.5", "--std=1"], 1, r"--mean: expected 1 number, found 2"),
+        (nothing, ["--outputs", "probabilities"], 1, r"/a\.onnx: expected a trailing softmax to cut back"),
+        (nothing, ["--labels", "nowhere.txt"], 1, r"nowhere\.txt: expected a file, found none"),
+        (nothing, ["--labels", "."], 1, r"\.: expected a file, found a folder"),
+        (damage("labels.txt", b"one\ntwo\n"), ["--labels", "labels.txt"], 1, r"labels: expected 10 names, .*, found 2"),
+        (damage("labels.txt", b"\xff\n" * 10), ["--labels", "labels.txt"], 1, r"labels\.txt: expected text in UTF-8"),
+        (nothing, ["--member", "a.onnx"] * 7, 1, r"members: expected at most 9 for 10 classes, found 10; .* singular"),
     ],
 )
 def test_bundle_refuses_in_one_line(
@@ -162,6 +163,7 @@ def test_bundle_refuses_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     before: Callable[[Path], None],
     words: list[str],
+    status: int,
     reason: str,
 ) -> None:
     monkeypatch.chdir(files)
@@ -169,7 +171,7 @@ def test_bundle_refuses_in_one_line(
     listing = sorted(files.iterdir())
     for json_too in ([], ["--json"]):
         result = ledgate("bundle", *members(files), "--out", files / "out", *words, *json_too)
-        assert_refused(result, "bundle", reason)
+        assert_refused(result, "bundle", reason, status)
     assert sorted(files.iterdir()) == listing
 
 
@@ -314,33 +316,37 @@ def test_a_report_file_of_its_own(ledgate: Ledgate, files: Path, made: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("before", "words", "reason"),
+    ("before", "words", "status", "reason"),
     [
-        (nothing, ["--target-fpr", "0.01"], r"TargetFpr\(0.01, .*\): expected at least 299 clean images .*, found 100"),
-        (nothing, ["--target-fpr", "1.5"], r"target FPR: expected a number between 0 and 1, found 1.5"),
-        (nothing, ["--target-fpr", "0.2", "--delta", "0"], r"delta: expected a number between 0 and 1, found 0"),
-        (nothing, ["--youden", "--on-average"], r"--on-average: expected --target-fpr with it, found another target"),
-        (nothing, ["--threshold=-1", "--per-class"], r"per class: expected .*, found Explicit\(-1\)"),
-        (nothing, ["--target-fpr", "0.2", "--per-class"], r"class 0 \(kind 0\): .*expected at least 24 clean images"),
-        (nothing, ["--youden"], r"Youden\(\): expected clean and attacked images, found none of one kind"),
-        (nothing, ["--target-fpr", "0.2", "--score", "typicality"], r"typicality: expected at least 100 clean images"),
-        (nothing, ["--target-tpr", "0.9"], r"TargetTpr\(.*\): expected attacked images, found none"),
-        (nothing, ["--threshold", "nan"], r"threshold: expected a number, found nan"),
-        (nothing, ["--target-fpr", "0.2", "--report-fraction", "1"], r"report fraction: expected a number between"),
-        (nothing, ["--target-fpr", "0.2", "--seed", "-1"], r"seed: expected at least 0, found -1"),
-        (nothing, ["--target-fpr", "0.2", "--device", "tpu"], r"device: expected auto, cpu, cuda or .*, found 'tpu'"),
-        (remove("clean.npz"), ["--target-fpr", "0.2"], r"/clean\.npz: expected an images .npz, found no file"),
-        (damage("clean.npz", b"text"), ["--target-fpr", "0.2"], r"/clean\.npz: expected an .npz archive"),
-        (nothing, ["--target-fpr", "0.2", "--adversarial", "nowhere.npz"], r"nowhere\.npz: expected an images .npz"),
+        (nothing, ["--target-fpr", "0.01"], 1, r"TargetFpr\(0.01, .*\): expected at least 299 clean images .*, found"),
+        (nothing, ["--target-fpr", "1.5"], 2, r"target FPR: expected a number between 0 and 1, found 1.5"),
+        (nothing, ["--target-fpr", "0.2", "--delta", "0"], 2, r"delta: expected a number between 0 and 1, found 0"),
+        (nothing, ["--youden", "--on-average"], 2, r"--on-average: expected --target-fpr with it, found another"),
+        (nothing, ["--target-fpr", "0.2", "--on-average", "--delta", "0.1"], 2, r"--delta: .*, found --on-average"),
+        (nothing, ["--threshold=-1", "--delta", "0.1"], 2, r"--delta: expected --target-fpr or --target-tpr, found a"),
+        (nothing, ["--target-fpr", "0.2", "--fit-fraction", "0.3"], 2, r"--fit-fraction: .* found log_diversity"),
+        (nothing, ["--threshold=-1", "--per-class"], 2, r"per class: expected .*, found Explicit\(-1\)"),
+        (nothing, ["--target-fpr", "0.2", "--per-class"], 1, r"class 0 \(kind 0\): .*expected at least 24 clean"),
+        (nothing, ["--youden"], 1, r"Youden\(\): expected clean and attacked images, found none of one kind"),
+        (nothing, ["--target-fpr", "0.2", "--score", "typicality"], 1, r"typicality: expected at least 100 clean"),
+        (nothing, ["--target-tpr", "0.9"], 1, r"TargetTpr\(.*\): expected attacked images, found none"),
+        (nothing, ["--threshold", "nan"], 2, r"threshold: expected a number, found nan"),
+        (nothing, ["--target-fpr", "0.2", "--report-fraction", "1"], 2, r"report fraction: expected a number between"),
+        (nothing, ["--target-fpr", "0.2", "--seed", "-1"], 2, r"seed: expected at least 0, found -1"),
+        (nothing, ["--target-fpr", "0.2", "--device", "tpu"], 2, r"device: expected auto, cpu, cuda or .*, found"),
+        (remove("clean.npz"), ["--target-fpr", "0.2"], 1, r"/clean\.npz: expected an images .npz, found no file"),
+        (damage("clean.npz", b"text"), ["--target-fpr", "0.2"], 1, r"/clean\.npz: expected an .npz archive"),
+        (nothing, ["--target-fpr", "0.2", "--adversarial", "nowhere.npz"], 1, r"nowhere\.npz: expected an images .npz"),
         (
             nothing,
             ["--target-fpr", "0.2", "--adversarial", "attacked.npz", "attacked.npz"],
+            1,
             r"attacked\.npz: expected one file for each attack or kind, found another of 'noise-0.25'",
         ),
-        (nothing, ["--target-fpr", "0.2", "--report-clean", "clean.npz"], r"report images: .*, found 200 in both"),
-        (nothing, ["--target-fpr", "0.2", "--report", "clean.npz"], r"clean\.npz: expected a folder for the report"),
-        (damage("out/member_1.onnx", b"text"), ["--target-fpr", "0.2"], r"member_1\.onnx: expected SHA-256"),
-        (damage("out/bundle.json", b"{}"), ["--target-fpr", "0.2"], r"bundle\.json: labels: Field required"),
+        (nothing, ["--target-fpr", "0.2", "--report-clean", "clean.npz"], 1, r"report images: .*, found 200 in both"),
+        (nothing, ["--target-fpr", "0.2", "--report", "clean.npz"], 1, r"clean\.npz: expected a folder for the report"),
+        (damage("out/member_1.onnx", b"text"), ["--target-fpr", "0.2"], 1, r"member_1\.onnx: expected SHA-256"),
+        (damage("out/bundle.json", b"{}"), ["--target-fpr", "0.2"], 1, r"bundle\.json: labels: Field required"),
     ],
 )
 def test_calibrate_refuses_in_one_line(
@@ -350,13 +356,14 @@ def test_calibrate_refuses_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     before: Callable[[Path], None],
     words: list[str],
+    status: int,
     reason: str,
 ) -> None:
     monkeypatch.chdir(files)
     before(files)
     listing = sorted(made.iterdir())
     result = ledgate("calibrate", made, "--clean", files / "clean.npz", *words)
-    assert_refused(result, "calibrate", reason)
+    assert_refused(result, "calibrate", reason, status)
     assert sorted(made.iterdir()) == listing
 
 

@@ -1,6 +1,7 @@
 """`ledgate classify` against a real `ledgate serve` that wants TLS and a token, and what operators see of it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.skipif(OPENSSL is None, reason="needs openssl to make c
 
 TOKEN = "alice-0123456789-abc"
 PATIENCE_S = 60.0
+# What a shell has that says nothing of gRPC's own words.
+QUIET = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def served(bundle: Bundle, *words: str) -> Iterator[tuple[dict[str, Any], list[s
     """What the server says when it is ready; afterwards its log, line by line."""
     command = [sys.executable, "-m", "ledgate", "serve", str(bundle.path), "--port=0", "--json", "--device=cpu", *words]
     log: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=QUIET) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, process.communicate()[1]
@@ -66,15 +69,34 @@ def test_all_of_it_together(calibrated: Bundle, pair: Pair, tmp_path: Path, caps
             (["--tls"], "expected a server, found nobody who answers"),
         ):
             assert main([*call, *lacking]) == 1
-            (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ledgate classify: ")]
+            (line,) = capsys.readouterr().err.splitlines()
             assert expected in line
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://{ready['metrics']}") as answer:
             assert b"ledgate_images_total" in answer.read()
-    lines = [json.loads(line) for line in log if line.startswith("{")]
+    lines = [json.loads(line) for line in log]  # of what failed before it was a call too: gRPC's core says nothing
     accesses = [line for line in lines if line["logger"] == "ledgate.access"]
     assert {line["code"] for line in accesses if line.get("caller") == "alice"} == {"OK"}
     assert {line["code"] for line in accesses if "caller" not in line} == {"UNAUTHENTICATED"}
     assert (tmp_path / "trail" / "audit.sqlite").is_file()
+
+
+def test_a_server_that_is_not_trusted_is_one_line_with_what_to_look_at(
+    calibrated: Bundle, pair: Pair, tmp_path: Path
+) -> None:
+    images, other = tmp_path / "some.npz", self_signed(tmp_path, "other")
+    ImageSet(images=make_images(1)).save(images)
+    said = []
+    with served(calibrated, f"--tls-cert={pair.cert}", f"--tls-key={pair.key}") as (ready, log):
+        for words in ([], [f"--tls-ca={other.cert}"]):
+            command = [sys.executable, "-m", "ledgate", "classify", ready["address"], str(images), *words]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=QUIET)
+            assert (done.returncode, done.stdout) == (1, "")
+            said += done.stderr.splitlines()
+    without_tls, untrusted = said
+    assert "; if it speaks TLS, say --tls-ca, and --tls-cert where it wants one (tried 5 times)" in without_tls
+    assert "CERTIFICATE_VERIFY_FAILED" in untrusted
+    assert "; if the server does not speak TLS, leave --tls-ca out; if it does, --tls-ca has to lead to" in untrusted
+    assert log == [line for line in log if " INFO " in line]  # of gRPC's core, which has a form of its own, nothing
 
 
 def test_the_line_for_people_says_where_the_metrics_are(calibrated: Bundle) -> None:
@@ -92,11 +114,14 @@ def test_options_of_tls_that_do_not_fit_are_one_line(
 ) -> None:
     images = tmp_path / "some.npz"
     ImageSet(images=make_images(1)).save(images)
-    for words, expected in (
-        (["localhost:1", f"--tls-cert={pair.cert}"], "tls: expected key beside cert, found none"),
-        (["localhost:1", f"--tls-ca={tmp_path / 'none'}"], f"{tmp_path / 'none'}: expected a file, found none"),
-        (["example.org:1", f"--token-file={pair.key}"], f"{pair.key}: line 1: expected a token"),
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    for words, status, expected in (
+        (["localhost:1", f"--tls-cert={pair.cert}"], 2, "tls: expected key beside cert, found none"),
+        (["localhost:1", f"--tls-ca={tmp_path / 'none'}"], 1, f"{tmp_path / 'none'}: expected a file, found none"),
+        (["example.org:1", f"--token-file={pair.key}"], 1, f"{pair.key}: line 1: expected a token"),
+        (["example.org:1", f"--token-file={tokens}"], 2, "token: expected TLS on the way to example.org:1, found none"),
     ):
-        assert main(["classify", *words, str(images)]) == 1
+        assert main(["classify", *words, str(images)]) == status
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"ledgate classify: {expected}")

@@ -14,6 +14,7 @@ PROMISED = {
     *("MeanFpr", "PerClass", "Youden", "AsyncClient", "QueueFull", "Retry", "ServedVerdicts"),
     *("BundleError", "CalibrationError", "DeviceError", "InputError", "LedgateError", "MemberError", "RunError"),
     *("Cancelled", "DeadlineExceeded", "Internal", "NotFound", "PermissionDenied", "ResourceExhausted", "ServiceError"),
+    "SettingError",
     *("Tls", "Unauthenticated", "Unavailable", "__version__", "calibrate", "check", "log_diversity", "mean_prediction"),
 }
 

@@ -98,6 +98,7 @@ class GatedDetector:
     def __init__(self, detector: Detector) -> None:
         self.bundle = detector.bundle
         self.execution_path = detector.execution_path
+        self.lanes = 1
         self.runs: list[list[int]] = []
         self.breaks_on: set[int] = set()
         self._detector = detector

@@ -16,7 +16,7 @@ from detector.verdicts import Verdicts
 from serving.batcher import Batcher, Replaced
 from serving.config import ServerConfig
 from serving.ticket import Ticket
-from tests.serving.conftest import PATIENCE_S, GatedDetector, picture
+from tests.serving.conftest import PATIENCE_S, GatedDetector, numbers, picture
 
 Make = Callable[..., Batcher]
 
@@ -182,8 +182,10 @@ def test_who_finishes_answers_what_it_has_and_takes_no_more(gated: GatedDetector
     assert_same(waiting[1].wait(), own(tiny, 42))
 
 
-def test_who_has_finished_lets_go_of_its_model(tiny: Detector) -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_who_has_finished_lets_go_of_its_model(tiny: Detector, lanes: int) -> None:
     detector = GatedDetector(tiny)
+    detector.lanes = lanes
     detector.release()
     gone = threading.Event()
     weakref.finalize(detector, gone.set)
@@ -193,6 +195,118 @@ def test_who_has_finished_lets_go_of_its_model(tiny: Detector) -> None:
     batcher.finish()
     del batcher
     assert gone.wait(PATIENCE_S)
+
+
+class LanedDetector(GatedDetector):
+    """Two batches at once, each let through by itself: by the first of its pictures.
+
+    Attributes:
+        takes_s: How long a batch takes, on the clock.
+    """
+
+    def __init__(self, detector: Detector, clock: Clock) -> None:
+        super().__init__(detector)
+        self.lanes = 2
+        self.takes_s = 1.0
+        self.clock = clock
+        self.through = {number: threading.Event() for number in range(256)}
+
+    def logits(self, images: Any) -> Any:
+        found = numbers(images)
+        self.runs.append(found)
+        self._started.put(None)
+        assert self.through[found[0]].wait(PATIENCE_S)
+        self.clock.now_s += self.takes_s
+        return self._detector.logits(images)
+
+    def release(self) -> None:
+        for event in self.through.values():
+            event.set()
+
+
+@pytest.fixture
+def laned(tiny: Detector, clock: Clock) -> Iterator[LanedDetector]:
+    detector = LanedDetector(tiny, clock)
+    yield detector
+    detector.release()
+
+
+def test_where_there_are_lanes_two_batches_run_at_once(laned: LanedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(laned)
+    first = submit(batcher, 0)
+    laned.wait_for_run()
+    second = submit(batcher, 1)
+    laned.wait_for_run()
+    third, fourth = submit(batcher, 2), submit(batcher, 3)
+    laned.through[1].set()
+    assert_same(second.wait(), own(tiny, 1))
+    laned.wait_for_run()
+    assert not first.settled
+    laned.release()
+    for number, one in ((0, first), (2, third), (3, fourth)):
+        assert_same(one.wait(), own(tiny, number))
+    assert laned.runs == [[0], [1], [2, 3]]
+
+
+def test_what_takes_no_time_waits_for_the_batch_that_runs(laned: LanedDetector, make: Make) -> None:
+    batcher = make(laned)
+    laned.takes_s = 0.0
+    laned.through[9].set()
+    submit(batcher, 9).wait()
+    submit(batcher, 0)
+    for _ in range(2):
+        laned.wait_for_run()
+    others = [submit(batcher, number) for number in (1, 2, 3)]
+    laned.release()
+    for one in others:
+        one.wait()
+    assert laned.runs == [[9], [0], [1, 2, 3]]
+
+
+def test_a_batch_that_is_being_answered_keeps_no_other_from_running(laned: LanedDetector, make: Make) -> None:
+    laned.lanes = 1
+    batcher = make(laned)
+    answering, go_on = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        answering.set()
+        assert go_on.wait(PATIENCE_S)
+
+    slow = ticket(0)
+    slow.then(answer)
+    batcher.submit(slow)
+    laned.wait_for_run()
+    other = submit(batcher, 1)
+    laned.release()
+    assert answering.wait(PATIENCE_S)
+    assert len(other.wait()) == 1
+    go_on.set()
+
+
+def test_the_parts_of_a_large_request_may_end_in_any_order(laned: LanedDetector, tiny: Detector, make: Make) -> None:
+    batcher = make(laned, max_batch=4)
+    large = submit(batcher, *range(10))
+    for _ in range(2):
+        laned.wait_for_run()
+    laned.through[4].set()
+    laned.wait_for_run()  # the third part, in the lane of the second
+    laned.through[8].set()
+    laned.through[0].set()
+    assert_same(large.wait(), own(tiny, *range(10)))
+    assert laned.runs == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_closing_tells_those_in_every_lane(laned: LanedDetector, make: Make) -> None:
+    batcher = make(laned, max_batch=1)
+    tickets = []
+    for number in range(2):
+        tickets.append(submit(batcher, number))
+        laned.wait_for_run()
+    tickets.append(submit(batcher, 2))
+    batcher.close()
+    for one in tickets:
+        with pytest.raises(Unavailable):
+            one.wait()
 
 
 def test_uint8_and_float32_share_a_run(gated: GatedDetector, tiny: Detector, make: Make) -> None:
@@ -404,3 +518,21 @@ def test_the_first_outcome_counts() -> None:
     for _ in range(2):
         with pytest.raises(Cancelled, match="first"):
             one.wait()
+
+
+def test_who_does_not_wait_is_called_back_once() -> None:
+    called: list[str] = []
+    one = ticket(1)
+    one.then(lambda: called.append("once"))
+    assert called == []
+    one.settle(Cancelled("first"))
+    one.settle(Internal("second"))
+    assert called == ["once"]
+
+
+def test_who_comes_after_the_outcome_is_called_back_at_once() -> None:
+    called: list[str] = []
+    one = ticket(1)
+    one.settle(Cancelled("first"))
+    one.then(lambda: called.append("at once"))
+    assert called == ["at once"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from serving.commands.serve import _config, configure
 from serving.config import Reply, ServerConfig, address
 from serving.settings import settle
@@ -44,6 +44,11 @@ def test_numbers_out_of_range_are_named(field: str, value: float) -> None:
 def test_members_give_away_what_flag_only_hides() -> None:
     with pytest.raises(InputError, match="anybody can compute the score"):
         ServerConfig(allow_members=True, reply=Reply.FLAG_ONLY)
+
+
+def test_only_a_port_that_is_known_can_be_shared() -> None:
+    with pytest.raises(InputError, match="share_port: expected a port to share, found 0"):
+        ServerConfig(port=0, share_port=True)
 
 
 def test_a_host_is_needed() -> None:
@@ -82,7 +87,7 @@ def test_threads_outnumber_what_can_wait_up_to_a_bound() -> None:
     config = ServerConfig(max_queue=100, max_batch=10, max_streams=5)
     assert config.call_threads(1) > 100 + 10 + 5
     assert config.call_threads(2) > 2 * (100 + 10) + 5
-    assert ServerConfig(max_queue=2**31 - 1).call_threads(1) < 5000
+    assert ServerConfig(max_queue=2**31 - 1).call_threads(1) < 10_000
 
 
 def test_the_commands_defaults_are_the_configs() -> None:
@@ -95,13 +100,14 @@ def test_the_commands_defaults_are_the_configs() -> None:
     ("option", "message"),
     [
         ("--threads=0", "threads: expected at least 1, found 0"),
-        ("--max-message-mb=inf", "max_message_mb: expected a number, found inf"),
-        ("--max-message-mb=1e-9", "max_message_bytes: expected 1 to"),
-        ("--batch-wait-ms=nan", "batch_wait_s: expected 0 to 86400 seconds, found nan"),
+        ("--max-message-mb=inf", "max_message_mb: expected more than 0 and less than 2048, found inf"),
+        ("--max-message-mb=1e-9", "max_message_mb: expected more than 0"),
+        ("--batch-wait-ms=nan", "batch_wait_ms: expected 0 to 86400000, found nan"),
+        ("--batch-wait-ms=-1", "batch_wait_ms: expected 0 to 86400000, found -1.0"),
     ],
 )
 def test_the_command_refuses_nonsense(option: str, message: str) -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(SettingError, match=f"^{message}"):
         _config(settle(parser.parse_args(["bundle", option]), {}))

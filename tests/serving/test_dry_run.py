@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,23 @@ def tokens(tmp_path: Path) -> Path:
 def test_all_is_well(folder: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = self_signed(tmp_path, "server")
     words = ("--port=0", "--metrics-port=0", f"--tls-cert={pair.cert}", f"--tls-key={pair.key}")
-    more = (f"--token-file={tokens}", f"--audit={tmp_path / 'trail'}")
+    more = (f"--token-file={tokens}", f"--audit={tmp_path / 'trail'}", "--traces")
     found, error = checks(capsys, 0, folder / "tiny", folder / "twins", *words, *more)
     assert error == ""
     assert {name: check["passed"] for name, check in found.items()} == {
         f"bundle {folder / 'tiny'}": True,
         f"bundle {folder / 'twins'}": True,
+        "names": True,
         "port 127.0.0.1:0": True,
         "metrics port 127.0.0.1:0": True,
         "certificates": True,
         f"tokens {tokens}": True,
         f"audit {tmp_path / 'trail'}": True,
+        "traces": True,
     }
-    assert found[f"bundle {folder / 'tiny'}"]["found"].endswith("calibrated, its probes reproduced")
+    assert found[f"bundle {folder / 'tiny'}"]["found"].endswith(
+        ", calibrated, its probes reproduced: score moved by up to 0, logits by up to 0, 0 of 32 flags turned"
+    )
     assert found[f"tokens {tokens}"]["found"] == "1 tokens"
 
 
@@ -82,6 +87,28 @@ def test_a_port_for_two_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]
     assert [name for name, check in found.items() if not check["passed"]] == [f"metrics port 127.0.0.1:{port}"]
 
 
+def test_two_bundles_of_one_name_are_seen(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    (tmp_path / "link").symlink_to(folder / "twins")
+    bundles = (folder / "tiny", folder / "twins", tmp_path / "link")
+    found, _ = checks(capsys, 1, *bundles, "--port=0")
+    assert [name for name, check in found.items() if not check["passed"]] == ["names"]
+    assert found["names"]["found"] == "models: expected a name for each, found 'twins' 2 times"
+    found, _ = checks(capsys, 1, folder / "tiny", tmp_path / "tiny", "--port=0")
+    assert found["names"]["found"] == "models: expected a name for each, found 'tiny' 2 times"
+
+
+def test_traces_without_opentelemetry_are_seen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "serving.traces", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    found, _ = checks(capsys, 1, folder / "tiny", "--port=0", "--traces")
+    assert [name for name, check in found.items() if not check["passed"]] == ["traces"]
+    expected = "expected OpenTelemetry, found no opentelemetry; pip install 'ledgate[traces]'"
+    assert found["traces"]["found"] == expected
+
+
 def test_tokens_in_plaintext_are_seen(folder: Path, tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = checks(capsys, 1, folder / "tiny", "--host=0.0.0.0", "--port=0", f"--token-file={tokens}")
     assert found[f"tokens {tokens}"]["found"].startswith("token_file: expected TLS on 0.0.0.0")
@@ -90,7 +117,9 @@ def test_tokens_in_plaintext_are_seen(folder: Path, tokens: Path, capsys: pytest
 def test_the_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(folder / "twins"), "--port=0", "--dry-run", "--device=cpu"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"ok      bundle {folder / 'twins'}: twins, 3 members on CPUExecutionProvider, not calibrated"
+    assert (
+        first == f"ok      bundle {folder / 'twins'}: twins, 3 members on CPUExecutionProvider float32, not calibrated"
+    )
     assert second == "ok      port 127.0.0.1:0: any free one"
 
 

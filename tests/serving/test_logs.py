@@ -2,18 +2,25 @@
 
 import json
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from detector.detector import Detector
+from protos.inference import inference_pb2, inference_pb2_grpc
 from protos.ledgate.v1 import classifier_pb2 as pb
 from protos.ledgate.v1 import classifier_pb2_grpc
+from serving.audit import AuditConfig
 from serving.logs import JsonFormatter, LogFormat, configure_logging
-from tests.serving.conftest import request
+from serving.requests import RequestReader
+from tests.serving.conftest import SHAPE, GatedDetector, request
+from tests.serving.inference.test_service import infer_request
 from tests.serving.operating import operated
 
 
@@ -98,6 +105,71 @@ def test_a_call_without_an_id_is_given_one_and_told(tiny: Detector, caplog: pyte
     assert reply.request_id == ""  # the reply has what the request had
     assert [line["request_id"] for line in accesses(caplog)] == given
     assert len(set(given)) == 2
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The lines about what is our fault."""
+    records = [record for record in caplog.records if record.levelno == logging.ERROR]
+    return [json.loads(JsonFormatter().format(record)) for record in records]
+
+
+@pytest.mark.parametrize("named", ["mine", ""], ids=["the caller's", "given"])
+@pytest.mark.parametrize("fault", ["nan", "run", "reading"])
+def test_the_id_that_a_caller_knows_is_in_the_line_about_the_error(
+    fragile: Detector,
+    tiny: Detector,
+    gated: GatedDetector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+    named: str,
+) -> None:
+    images = np.ones((1, *SHAPE), np.float32)  # a fragile member answers with NaN
+    message = pb.ClassifyRequest(
+        tensor=pb.Tensor(dtype=pb.FLOAT32, shape=images.shape, data=images.tobytes()), request_id=named
+    )
+    if fault == "reading":
+        monkeypatch.setattr(RequestReader, "images", lambda *_: 1 // 0)
+    gated.breaks_on = set(range(256))
+    gated.release()
+    detector = {"nan": fragile, "run": gated, "reading": tiny}[fault]
+    with operated(detector, access_log=True) as (server, _), grpc.insecure_channel(server.address) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Classify(message)
+    call: Any = refused.value
+    assert call.code() is grpc.StatusCode.INTERNAL
+    (line,) = errors(caplog)
+    known = named or dict(call.trailing_metadata())["x-request-id"]
+    assert line["request_id"] == known
+    assert f"request '{known}'" in line["message"]
+
+
+def test_the_id_that_a_caller_is_given_is_in_the_audit_trail(gated: GatedDetector, tmp_path: Path) -> None:
+    gated.release()
+    everything = tuple(range(256))
+    with (
+        operated(gated, access_log=True, audit=AuditConfig(folder=tmp_path)) as (server, _),
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        reply, call = stub.Classify.with_call(request(*everything))
+    assert any(result.adversarial for result in reply.results)
+    given = dict(call.trailing_metadata())["x-request-id"]
+    with sqlite3.connect(tmp_path / "audit.sqlite") as trail:
+        assert trail.execute("SELECT DISTINCT request_id FROM flagged").fetchall() == [(given,)]
+
+
+def test_calls_of_the_open_inference_protocol_say_how_many_images(
+    tiny: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ledgate.access")
+    with operated(tiny, access_log=True) as (server, _), grpc.insecure_channel(server.address) as channel:
+        stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub.ModelInfer(infer_request(1, 2, 3, id="a"))
+        stub.ModelInfer(infer_request(1, id="b", outputs=("score",)))
+        stub.ModelMetadata(inference_pb2.ModelMetadataRequest(name="tiny"))
+    assert [line.get("images") for line in accesses(caplog)] == [3, 1, None]
 
 
 def test_a_callers_text_is_cut_and_quoted(tiny: Detector, caplog: pytest.LogCaptureFixture) -> None:

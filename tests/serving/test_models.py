@@ -32,7 +32,7 @@ def renamed(detector: Detector, name: str) -> GatedDetector:
 
 
 def score(models: Models, number: int, model: str = "") -> float:
-    return float(models.submit(request(number, model=model), remaining_s=math.inf).reply().results[0].score)
+    return float(models.submit(request(number, model=model), remaining_s=math.inf).reply("").results[0].score)
 
 
 def expected(detector: Detector, number: int) -> float:
@@ -96,7 +96,7 @@ def test_closing_ends_the_old_versions_too(tiny: Detector, twins: Detector) -> N
     models.close()
     for each in tickets:
         with pytest.raises(Unavailable, match="the server has stopped"):
-            each.reply()
+            each.reply("")
     stuck.release()
     assert stuck.runs == [[0]]
 

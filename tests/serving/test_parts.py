@@ -37,12 +37,12 @@ def answer(start: int, name: str) -> ServedVerdicts:
 def ask(parts: Parts, names: str) -> list[int]:
     """Answers the parts of one round, each by the version whose turn it is; server 7 is that of version b."""
     starts = []
+    parcel = parts.take()
     for name in names:
-        parcel = parts.take()
         assert parcel is not None
         starts.append(parcel.start)
-        parts.put(parcel, answer(parcel.start, name), server=7 if name == "b" else 3)
-    assert parts.take() is None
+        parcel = parts.put(parcel, answer(parcel.start, name), server=7 if name == "b" else 3)
+    assert parcel is None
     return starts
 
 
@@ -108,3 +108,26 @@ def test_rows_keep_their_version_and_a_mixture_has_none() -> None:
     mixed = ServedVerdicts.concatenate([whole, answer(2, "b")])
     assert type(mixed) is Verdicts
     assert mixed.class_names == ("a", "a", "b", "b")
+
+
+def test_what_is_given_back_is_handed_out_again_before_the_rest() -> None:
+    parts = Parts(cut)
+    assert parts.begin()
+    first, second = parts.take(), parts.take()
+    assert first is not None
+    assert second is not None
+    assert parts.give_back(first)
+    again = parts.put(second, answer(second.start, "a"), server=0)
+    assert again is first
+    assert not parts.give_back(again)  # nobody else is left to send it
+    assert parts.put(again, answer(again.start, "a"), server=0) is not None
+    assert not parts.begin()
+
+
+def test_the_last_that_is_under_way_stays_with_whoever_sends_it() -> None:
+    parts = Parts(cut)
+    assert parts.begin()
+    taken = [parts.take() for _ in range(3)]
+    assert all(parcel is not None for parcel in taken)
+    assert [parcel is not None and parts.give_back(parcel) for parcel in taken] == [True, True, False]
+    assert sorted(ask(parts, "aaa")) == [0, 2, 6]  # the third has not been given back

@@ -66,8 +66,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command that must fail; returns its one line."""
 
-    def run(*arguments: str | Path) -> str:
-        assert main(["serve", *map(str, arguments)]) == 1
+    def run(*arguments: str | Path, status: int = 1) -> str:
+        assert main(["serve", *map(str, arguments)]) == status
         out, error = capsys.readouterr()
         assert out == ""
         (found,) = error.splitlines()
@@ -113,7 +113,7 @@ def test_the_line_for_people(folder: Path, start: Start) -> None:
     assert calibration is not None
     found = re.fullmatch(
         r"serving tiny \(3 members, 10 classes, threshold (-[0-9.]+)\), twins \(3 members, 10 classes, not calibrated\)"
-        r" on 127\.0\.0\.1:(\d+), CPUExecutionProvider\n",
+        r" on 127\.0\.0\.1:(\d+), CPUExecutionProvider float32\n",
         line(process),
     )
     assert found is not None
@@ -143,6 +143,7 @@ def test_the_object_for_programs_and_options_that_arrive(folder: Path, start: St
         assert not stub.Classify(request(1)).results[0].HasField("score")
     assert ready == {
         "provider": "CPUExecutionProvider",
+        "dtype": "float32",
         "models": [
             {
                 "name": "tiny",
@@ -184,6 +185,45 @@ def test_without_a_bundle_it_serves_the_one_that_comes_with_ledgate(tmp_path: Pa
         finally:
             process.send_signal(signal.SIGTERM)
         assert ended(process)[0] == 0
+
+
+# `ledgate serve`, one step of whose start waits for a line on standard input.
+SLOW_START = """
+import importlib, signal, sys
+from ledgate.cli import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests before have left
+module, owner, name = sys.argv.pop(1).split(":")
+owner = getattr(importlib.import_module(module), owner) if owner else importlib.import_module(module)
+step = getattr(owner, name)
+def slow(*arguments):
+    print("waits", flush=True)
+    sys.stdin.readline()
+    return step(*arguments)
+setattr(owner, name, slow)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "step", ["serving.settings::settle", "serving.opening:Opener:open"], ids=["before the options", "opening a bundle"]
+)
+def test_a_reload_asked_for_while_the_server_starts_does_not_end_it(folder: Path, step: str) -> None:
+    command = [sys.executable, "-c", SLOW_START, step, "serve", str(folder / "tiny"), "--port=0", "--device=cpu"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            assert line(process) == "waits\n"
+            process.send_signal(signal.SIGHUP)
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert line(process).startswith("serving tiny ")
+        finally:
+            process.send_signal(signal.SIGTERM)
+        status, _, error = ended(process)
+    assert status == 0
+    # Once there is something to reload, it is done.
+    assert ("model tiny: " in error and " is unchanged" in error) is (step == "serving.opening:Opener:open")
 
 
 def test_without_a_bundle_and_with_none_shipped_is_one_line(tmp_path: Path) -> None:
@@ -234,7 +274,7 @@ def test_two_bundles_of_one_name_are_one_line(folder: Path, tmp_path: Path, fail
 
 
 def test_members_with_flag_only_are_one_line(folder: Path, fails: Callable[..., str]) -> None:
-    found = fails(folder / "tiny", "--port=0", "--allow-members", "--reply=flag-only")
+    found = fails(folder / "tiny", "--port=0", "--allow-members", "--reply=flag-only", status=2)
     assert found.startswith("ledgate serve: allow_members: expected it off where replies are flag-only")
 
 

@@ -17,6 +17,7 @@ from detector.detector import Detector
 from detector.errors import InputError, ServiceError
 from protos.ledgate.v1 import classifier_pb2 as pb
 from protos.ledgate.v1 import classifier_pb2_grpc
+from serving.client import Client
 from serving.config import ServerConfig
 from serving.server import Server
 from tests.serving.conftest import PATIENCE_S, GatedDetector, Served, Submissions, request
@@ -211,6 +212,22 @@ def test_a_port_in_use_is_refused(server: Server, capfd: pytest.CaptureFixture[s
     ):
         other.start()
     assert capfd.readouterr() == ("", "")
+
+
+def test_servers_that_want_to_may_share_a_port(tiny: Detector) -> None:
+    with Server(ServerConfig(port=0)) as scout:
+        scout.start()
+        port = int(scout.address.rpartition(":")[2])
+    config = ServerConfig(port=port, share_port=True)
+    with Server(config) as one, Server(config) as other, Server(ServerConfig(port=port)) as unsharing:
+        for server in (one, other):
+            server.start()
+            server.open([tiny])
+        with pytest.raises(ServiceError, match="expected a free port, found one in use"):
+            unsharing.start()
+        one.stop()
+        with Client(f"127.0.0.1:{port}") as client:  # the other is left
+            client.wait_ready(10)
 
 
 def test_a_port_in_use_by_another_program_is_refused() -> None:

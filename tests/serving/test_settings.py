@@ -123,6 +123,15 @@ def test_a_variable_that_does_not_fit_is_named(told: Settle, variable: str, text
         told(**{variable: text})
 
 
+def test_the_file_is_named_in_the_environment_too(told: Settle, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("count = 5")
+    assert told(LEDGATE_CONFIG=str(tmp_path / "other.toml")).count == 5
+    assert told(LEDGATE_CONFIG=str(tmp_path / "other.toml"), LEDGATE_COUNT="6").count == 6
+    assert told(file="count = 7", LEDGATE_CONFIG=str(tmp_path / "other.toml")).count == 7
+    with pytest.raises(InputError, match=r"none\.toml: expected a file, found none"):
+        told(LEDGATE_CONFIG=str(tmp_path / "none.toml"))
+
+
 def test_no_file_is_refused(parser: argparse.ArgumentParser, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml: expected a file, found none"):
         settle(parser.parse_args(["--config", str(tmp_path / "none.toml")]), {})
@@ -181,8 +190,8 @@ def test_the_commands_defaults_are_those_of_operations(serve: argparse.ArgumentP
         (["--tls-client-ca=a"], "tls_cert: expected a file"),
         (["--audit=a", "--audit-rate=0"], "audit_rate: expected more than 0 and at most 1, found 0.0"),
         (["--audit=a", "--audit-rate=nan"], "audit_rate: expected more than 0"),
-        (["--audit-max-mb=nan"], "audit_max_mb: expected a positive number, found nan"),
-        (["--audit=a", "--audit-max-mb=0.5"], "audit_max_bytes: expected at least 1048576, found 524288"),
+        (["--audit-max-mb=nan"], "audit_max_mb: expected at least 1, found nan"),
+        (["--audit=a", "--audit-max-mb=0.5"], "audit_max_mb: expected at least 1, found 0.5"),
         (["--metrics-port=65536"], "metrics_port: expected 0 to 65535, found 65536"),
     ],
 )

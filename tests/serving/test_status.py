@@ -17,6 +17,7 @@ from detector.errors import (
     QueueFull,
     ResourceExhausted,
     ServiceError,
+    SettingError,
     Unavailable,
 )
 from serving.status import (
@@ -45,6 +46,10 @@ NUMBERS = {  # of the gRPC specification
 }
 
 
+# The classes that share a code with their base.
+SHARING = (QueueFull, SettingError)
+
+
 def instance(cls: type[LedgateError]) -> LedgateError:
     return cls("member", "why") if issubclass(cls, detector.errors.MemberError) else cls("why")
 
@@ -67,7 +72,7 @@ def test_an_error_survives_the_way_to_the_client(cls: type[LedgateError]) -> Non
 
 @pytest.mark.parametrize("cls", ALL)
 def test_every_error_has_one_status_and_only_callers_errors_tell_their_text(cls: type[LedgateError]) -> None:
-    named = ResourceExhausted if cls is QueueFull else cls  # the one class that shares a code with its base
+    named = cls.__mro__[1] if cls in SHARING else cls
     code = CODES.get(named, grpc.StatusCode.INTERNAL)
     status = status_of(instance(cls))
     assert code_of(instance(cls)) is code

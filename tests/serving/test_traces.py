@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -19,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from detector.detector import Detector
 from ledgate.cli import main
 from protos.ledgate.v1 import classifier_pb2_grpc
+from serving.calls import Calls
 from serving.config import ServerConfig
 from serving.server import Server
 from serving.traces import Traces
@@ -31,10 +34,10 @@ CALLER = (("traceparent", f"00-{TRACE}-{SPAN}-01"),)
 class Traced:
     """A server whose spans are kept in memory until it has stopped."""
 
-    def __init__(self, detector: Detector, **config: Any) -> None:
+    def __init__(self, detector: Detector, *inside: grpc.ServerInterceptor, **config: Any) -> None:
         self._exporter = InMemorySpanExporter()
         self._traces = Traces(self._exporter)
-        interceptors, watchers = [self._traces.interceptor], [self._traces.ran]
+        interceptors, watchers = [self._traces.interceptor, *inside], [self._traces.ran]
         self._server = Server(ServerConfig(port=0, **config), interceptors=interceptors, watchers=watchers)
         self._server.start()
         self._server.open([detector])
@@ -160,6 +163,41 @@ def test_the_command_sends_them_where_the_environment_says(
         assert server.wait(PATIENCE_S) == 0  # what has not been sent is sent before the end
     found = {servicer.spans.get(timeout=PATIENCE_S) for _ in range(3)}
     assert found == {("gate of cars", name) for name in ("/ledgate.v1.Classifier/Classify", "queue", "compute")}
+
+
+class Gone(InMemorySpanExporter):
+    """A collector that takes nothing, until it is told to go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = threading.Event()
+
+    def export(self, spans: Any) -> Any:
+        assert self._told.wait(PATIENCE_S)
+        return super().export(spans)
+
+    def shutdown(self) -> None:
+        self._told.set()
+
+
+def test_a_collector_that_takes_nothing_does_not_keep_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("serving.traces._CLOSE_S", 0.1)
+    traces = Traces(Gone())
+    traces._tracer.start_span("call").end()
+    begun_s = time.monotonic()
+    traces.close()
+    assert time.monotonic() - begun_s < PATIENCE_S / 3  # of its own accord the library waits as long as PATIENCE_S
+    assert "expected a collector to take the last ones within 0.1 s" in caplog.text
+
+
+def test_the_id_that_a_caller_is_given_is_in_the_spans(tiny: Detector) -> None:
+    traced = Traced(tiny, Calls(naming=True, observers=[lambda _: None]))
+    _, call = traced.stub.Classify.with_call(request(1))
+    given = dict(call.trailing_metadata())["x-request-id"]
+    spans = traced.spans()
+    assert [facts(span)["request_id"] for name in ("queue", "compute") for span in spans[name]] == [given] * 2
 
 
 def test_without_opentelemetry_the_extra_is_named(

@@ -59,7 +59,7 @@ def test_attacks_without_the_libraries(tmp_path: Path) -> None:
     found, said = quick("attacks", tmp_path / "attacks.json")
     assert found["judged_by"] == "CPU time"
     methods = [cell["settings"]["method"] for cell in found["cells"].values()]
-    assert methods == ["fgsm", "bim", "pgd", "mim", "cw", "ead", "jsma-pairs"]
+    assert methods == ["fgsm", "bim", "pgd", "mim", "cw", "ead", "jsma-pairs", "square"]
     assert {cell["goal"] for cell in found["cells"].values()} == {1.0, 10.0}
     for name, cell in found["cells"].items():
         assert cell["ms_per_image"]["ours"] > 0

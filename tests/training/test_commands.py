@@ -1,6 +1,8 @@
 """The commands data, train, export and attack, as a user meets them."""
 
+import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 
 from detector.bundle import Bundle
+from detector.errors import InputError
 from detector.imageset import ImageSet
 from ledgate.cli import main
-from training import Run, load
+from training import Run, TrainConfig, load
+from training.commands import train
 from training.splits import split_rows
 
 TRAIN = ["train", "--dataset", "digits", "--arch", "cnn", "--members", "2", "--alpha", "2", "--beta", "0.5"]
@@ -34,6 +38,13 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert out == ""
     assert len(err.splitlines()) == 1
     return f"{status} {err.strip()}"
+
+
+def parsed(*words: str) -> TrainConfig:
+    """The settings that a command line comes to."""
+    parser = argparse.ArgumentParser()
+    train.configure(parser)
+    return train.settings(parser.parse_args(["--dataset", "cifar10", "--out", "x", *words]))
 
 
 def test_data_writes_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +114,7 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--members", "1", "--out", "x"], "1 ledgate train: members: expected a whole number of at least 2"),
+        (["train", "--members", "1", "--out", "x"], "2 ledgate train: members: expected a whole number of at least 2"),
         (["train", "--arch", "mlp", "--out", "x"], "2 ledgate train: argument --arch: expected one of cnn, resnet110,"),
         (["train", "--recipe", "quick", "--out", "x"], "2 ledgate train: argument --recipe: invalid choice: 'quick'"),
         (
@@ -112,7 +123,7 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
         ),
         (
             ["train", "--learning-rate", "1e-3,2e-3", "--out", "x"],
-            "1 ledgate train: learning_rate: expected one, or one for each of 3 members, found (0.001, 0.002)",
+            "2 ledgate train: learning_rate: expected one, or one for each of 3 members, found (0.001, 0.002)",
         ),
         (
             ["train", "--milestones", "0.5;0.7", "--out", "x"],
@@ -120,7 +131,7 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
         ),
         (
             ["train", "--schedule", "steps", "--milestones", "0.7,0.5", "--out", "x"],
-            "1 ledgate train: milestones: expected rising shares of the run between 0 and 1, found (0.7, 0.5)",
+            "2 ledgate train: milestones: expected rising shares of the run between 0 and 1, found (0.7, 0.5)",
         ),
         (
             ["train", "--dataset", "cifar10", "--data-root", "nowhere", "--out", "x"],
@@ -131,15 +142,15 @@ def test_attack_starts_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capt
         (["attack", "nowhere", "--attack", "fgsm", "--eps", "1", "--out", "x"], "2 ledgate attack: one of the argumen"),
         (
             ["attack", "RUN", "--split", "test", "--attack", "fgsm", "--eps", "0.1", "--steps", "2", "--out", "x"],
-            "1 ledgate attack: --steps: expected for bim, cw, ead, mim and pgd only, found with fgsm",
+            "2 ledgate attack: --steps: expected for bim, cw, ead, mim and pgd only, found with fgsm",
         ),
         (
             ["attack", "RUN", "--clean", "c", "--dataset", "digits", "--attack", "fgsm", "--eps", "0.1", "--out", "x"],
-            "1 ledgate attack: --dataset: expected with --split only",
+            "2 ledgate attack: --dataset: expected with --split only",
         ),
         (
             ["attack", "RUN", "--split", "test", "--attack", "pgd", "--eps", "7", "--out", "x"],
-            "1 ledgate attack: eps: expected a number above 0 and at most 1",
+            "2 ledgate attack: eps: expected a number above 0 and at most 1",
         ),
     ],
     ids=[
@@ -188,6 +199,41 @@ def test_help_says_what_each_recipe_has(capsys: pytest.CaptureFixture[str]) -> N
     assert "networks in the ensemble, 2 to one less than there are classes (default: 3)" in said
     assert "how often each image is seen (default: digits 40, fast 18, paper 180)" in said
     assert "(default: digits adam, fast muon, paper adam)" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--optimiser", "muon"], {"optimiser": "muon", "weight_decay": 0.0, "learning_rate": 1e-3}),
+        (["--optimiser", "sgd"], {"optimiser": "sgd", "weight_decay": 1e-4}),
+        (["--growing"], {"growing": True, "normalise": "channel"}),
+        (["--schedule", "cosine"], {"schedule": "cosine", "milestones": ()}),
+        (["--adversarial", "pgd"], {"adversarial": "pgd", "batch_size": 128}),
+        (["--adversarial", "pgd", "--batch-size", "32"], {"adversarial": "pgd", "batch_size": 32}),
+    ],
+    ids=" ".join,
+)
+def test_what_the_papers_recipe_has_gives_way_to_an_option_it_does_not_go_with(
+    words: list[str], expected: dict[str, Any]
+) -> None:
+    config = parsed("--recipe", "paper", *words)
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_what_the_command_line_itself_says_gives_way_to_nothing() -> None:
+    with pytest.raises(InputError, match="weight_decay: expected 0 with muon, whose kernels keep their norm"):
+        parsed("--recipe", "paper", "--optimiser", "muon", "--weight-decay", "1e-4")
+
+
+def test_the_next_command_names_the_data_only_where_this_one_did(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The digits lie nowhere, so that only what is printed is looked at; a folder's is run in test_datasets_folder."""
+    out = shutil.copytree(run.path, tmp_path / "a run")
+    words = ["train", "--members", "3", "--epochs", "4", "--seed", "3", "--out", str(out)]
+    for root, said in (([], ""), (["--data-root", "my data"], " --data-root 'my data'")):
+        assert main([*words, *root]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"next: ledgate export '{out}'{said} --out BUNDLE"
 
 
 def test_the_command_runs_as_a_process(

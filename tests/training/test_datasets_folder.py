@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import resource
+import shlex
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -60,8 +61,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def kept(cache: Path) -> list[str]:
-    """What lies in the cache beside locks."""
-    return sorted(file.name for file in cache.iterdir() if file.suffix != ".lock") if cache.exists() else []
+    """What lies in the cache beside locks and digests."""
+    beside = (".lock", ".sha256")
+    return sorted(file.name for file in cache.iterdir() if file.suffix not in beside) if cache.exists() else []
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -94,7 +96,7 @@ def test_hidden_files_and_other_files_are_passed_over_and_folders_within_a_class
     (root / "cat" / "more").mkdir()
     picture(7).save(root / "cat" / "more" / "X.JPEG", quality=95)
     assert list_folder(root).files[3] == "cat/more/X.JPEG"
-    assert list_folder(root).digest != plain.listing
+    assert load("folder", root=root, image_size=9).listing != plain.listing
 
 
 def test_train_and_test_are_parts_of_their_own(tmp_path: Path) -> None:
@@ -164,6 +166,7 @@ def test_decoded_images_are_kept_and_found_again(root: Path, cache: Path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(training.pixels, "_decode", refuse)
         assert np.array_equal(load("folder", root=root).images, first.images)
+        assert load("folder", root=root).listing == first.listing
         shutil.copytree(root, root.parent / "moved")  # with the files' times
         assert np.array_equal(load("folder", root=root.parent / "moved").images, first.images)
         with pytest.raises(AssertionError):
@@ -172,7 +175,30 @@ def test_decoded_images_are_kept_and_found_again(root: Path, cache: Path, monkey
     changed = load("folder", root=root)
     assert len(kept(cache)) == 2
     assert np.array_equal(changed.images[4], rgb(picture(50)))
-    assert changed.listing == first.listing
+    assert changed.listing != first.listing
+
+
+def test_a_listing_is_that_of_names_and_contents_and_of_nothing_else(root: Path) -> None:
+    """Not of a file's time, the folder's place or the size that images are stretched to."""
+    listing = load("folder", root=root).listing
+    shutil.copytree(root, root.parent / "copied", copy_function=shutil.copyfile)
+    assert load("folder", root=root.parent / "copied").listing == listing
+    assert load("folder", root=root, image_size=9).listing == listing
+    first, second = root / "cat" / "0.png", root / "cat" / "1.png"
+    first.rename(root / "aside")
+    second.rename(first)
+    (root / "aside").rename(second)
+    assert load("folder", root=root).listing != listing
+
+
+def test_a_lost_digest_is_found_anew_and_a_damaged_one_is_said(root: Path, cache: Path) -> None:
+    listing = load("folder", root=root).listing
+    (digest,) = cache.glob("*.sha256")
+    digest.unlink()
+    assert load("folder", root=root).listing == listing
+    digest.write_text("no digest")
+    with pytest.raises(InputError, match=r"\.npy: expected decoded images, found a damaged file .*; remove it"):
+        load("folder", root=root)
 
 
 def test_images_that_do_not_fit_into_memory_stay_on_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +417,7 @@ def test_the_command_writes_a_part_of_a_folder(tmp_path: Path, capsys: pytest.Ca
         "split": "test",
         "listing": None,
     }
-    assert written["listing"] == list_folder(root).digest
+    assert written["listing"] == load("folder", root=root).listing
     with np.load(out) as archive:
         assert archive["images"].shape == (12, 3, 8, 8)
         assert np.array_equal(np.bincount(archive["labels"]), [4, 4, 4])
@@ -403,17 +429,23 @@ def test_the_road_of_a_folder_from_training_to_a_bundle(tmp_path: Path, capsys: 
     road = ["--data-root", str(images), "--out"]
     settings = ["--members", "2", "--arch", "cnn", "--epochs", "1", "--batch-size", "16", "--augment", "none"]
     trained = ["train", "--dataset", "folder", "--image-size", "12", "--recipe", "digits", *settings, *road, str(run)]
+    capsys.readouterr()
     assert main(trained) == 0
-    assert main(["export", str(run), *road, str(bundle)]) == 0
+    printed = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ").replace("BUNDLE", str(bundle))
+    program, *words = shlex.split(printed)
+    assert (program, main(words)) == ("ledgate", 0)
     made = Bundle.open(bundle)
     assert made.labels == CLASSES
     assert made.input == InputSpec(shape=(3, 12, 12), resize=True, grey_to_rgb=True)
 
-    # One file more, and rows and parts mean something else.
-    picture(1, (20, 16)).save(images / "cat" / "another.png")
+    # One file more, or another picture under the same name, and rows and parts mean something else.
     attack = ["attack", str(run), "--split", "test", "--attack", "fgsm", "--eps", "0.1"]
-    capsys.readouterr()
-    for words in (["export", str(run)], attack, trained[:-4]):
-        out = str(run) if words[0] == "train" else str(tmp_path / "other")
-        assert main([*words, *road, out]) == 1
-        assert "expected the files that this run was trained on" in capsys.readouterr().err
+    another, replaced = images / "cat" / "another.png", images / "owl" / "7.png"
+    for file in (another, replaced):
+        picture(1, (20, 16)).save(file)
+        capsys.readouterr()
+        for words in (["export", str(run)], attack, trained[:-4]):
+            out = str(run) if words[0] == "train" else str(tmp_path / "other")
+            assert main([*words, *road, out]) == 1
+            assert "expected the files that this run was trained on" in capsys.readouterr().err
+        another.unlink(missing_ok=True)

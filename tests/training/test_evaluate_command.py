@@ -54,15 +54,16 @@ def test_refusals_are_one_line_and_write_nothing(
     what: str, runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(runs[0].path)
-    second, points, message = {
-        "points": (str(runs[1].path), "9", "points: expected at least 10, found 9"),
-        "nowhere": ("nowhere", "40", "nowhere: expected a training run's folder, found nothing"),
+    second, points, status, message = {
+        "points": (str(runs[1].path), "9", 2, "points: expected at least 10, found 9"),
+        "nowhere": ("nowhere", "40", 1, "nowhere: expected a training run's folder, found nothing"),
         "twice": (
             run,
             "40",
+            1,
             f"{run}: expected runs that differ in settings or seed, found the settings and seed of {run}",
         ),
     }[what]
-    assert main(["evaluate", run, second, "--points", points, "--out", str(tmp_path / "out")]) == 1
+    assert main(["evaluate", run, second, "--points", points, "--out", str(tmp_path / "out")]) == status
     assert capsys.readouterr() == ("", f"ledgate evaluate: {message}\n")
     assert list(tmp_path.iterdir()) == []

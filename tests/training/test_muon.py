@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import training.muon
 from training import TrainConfig
 from training.muon import Muon, orthogonal
 from training.optimiser import build_optimiser, set_learning_rates
@@ -38,6 +39,22 @@ def step(nets: nn.ModuleList, *, rate: float | tuple[float, ...] = 0.02, steps: 
     return optimiser
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 0.0], ids=str)
+@pytest.mark.parametrize("shape", [(16, 24), (16, 25), (64, 576), (90, 9), (1, 5)], ids=str)
+def test_long_matrices_are_orthogonalised_as_others_are(shape: tuple[int, int], smallest: float) -> None:
+    """Against the polynomials as they are written down, in float64; in float32 too, where squares lose digits."""
+    rng = torch.Generator().manual_seed(2)
+    left, _, right = torch.linalg.svd(torch.randn(2, *shape, generator=rng, dtype=torch.float64), full_matrices=False)
+    values = torch.logspace(0, -6, min(shape), dtype=torch.float64).clamp(min=smallest)
+    matrices = left * values @ right
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x @ x.mT @ x + 2.0315 * x @ x.mT @ x @ x.mT @ x
+    x /= min(shape) ** 0.5
+    torch.testing.assert_close(orthogonal(matrices), x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(orthogonal(matrices.float()).double(), x, rtol=0, atol=1e-3 / min(shape) ** 0.5)
+
+
 @pytest.mark.parametrize("shape", [(16, 27), (64, 576), (40, 9), (8, 8), (1, 5)], ids=str)
 def test_singular_values_become_alike_and_singular_vectors_stay(shape: tuple[int, int]) -> None:
     rng = torch.Generator().manual_seed(1)
@@ -49,6 +66,38 @@ def test_singular_values_become_alike_and_singular_vectors_stay(shape: tuple[int
     values = middle.diagonal(dim1=1, dim2=2)
     torch.testing.assert_close(middle, torch.diag_embed(values), rtol=0, atol=1e-9)
     assert 0.6 < values.min() <= values.max() < 1.25
+
+
+def test_matrices_of_few_digits_do_as_well() -> None:
+    """Where squares would lose the small singular values, and end anywhere."""
+    rng = torch.Generator().manual_seed(3)
+    left, _, right = torch.linalg.svd(torch.randn(1, 64, 576, generator=rng), full_matrices=False)
+    matrices = (left * torch.logspace(0, -6, 64) @ right).bfloat16()
+    assert torch.linalg.matrix_norm(orthogonal(matrices).double(), ord=2).item() * 8 < 1.25
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "through_squares"),
+    [((4, 7), "highest", True), ((7, 4), "highest", True), ((4, 6), "highest", False), ((4, 7), "high", False)],
+    ids=["long", "high", "square", "tf32"],
+)
+def test_squares_are_worked_on_where_that_is_less_and_products_have_all_digits(
+    shape: tuple[int, int], precision: str, through_squares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def noting(matrices: torch.Tensor) -> torch.Tensor:
+        taken.append(tuple(matrices.shape))
+        return matrices
+
+    monkeypatch.setattr(training.muon, "_through_gram", noting)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        orthogonal(torch.ones(1, *shape))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert taken == [(1, 4, 7)] * through_squares
 
 
 def test_a_gradient_of_zeros_moves_nothing() -> None:

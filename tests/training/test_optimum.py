@@ -156,7 +156,7 @@ def test_the_command_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["alpha", "--members", "3", "--classes", "10", "--smoothing", "0.95"]) == 1
+    assert main(["alpha", "--members", "3", "--classes", "10", "--smoothing", "0.95"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("ledgate alpha: smoothing: expected 0 or more, and less than (L - 1) / L = 0.9 for 10 ")

@@ -1,5 +1,6 @@
 """Recipes hold the numbers they are named after."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,9 +53,11 @@ def test_the_papers_other_numbers(dataset: str, epochs: int, augment: str) -> No
     assert (made.keep, made.growing, made.precision) == ("best", False, "float32")
 
 
-def test_adversarial_training_takes_the_papers_larger_batches() -> None:
-    assert recipe("paper", "cifar10", adversarial=True)["batch_size"] == 128
-    assert recipe("paper", "cifar10", adversarial=True) | {"batch_size": 64} == recipe("paper", "cifar10")
+@pytest.mark.parametrize("name", RECIPES)
+def test_adversarial_training_takes_the_papers_larger_batches(name: str) -> None:
+    larger = config(name, "cifar10", **recipe(name, "cifar10", adversarial=True))
+    assert larger.batch_size == 128
+    assert replace(larger, batch_size=64) == config(name, "cifar10")
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "mnist"])

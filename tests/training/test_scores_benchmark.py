@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import multivariate_normal
+from sklearn.covariance import ledoit_wolf
 
 from benchmarks import scores
 from benchmarks.score_aware import Viewed, aimed
-from benchmarks.score_designs import Design, Kept, Learnt, OneOf, Part, Plain, Steady, designs, views
+from benchmarks.score_designs import Design, Kept, Learnt, OneOf, Part, Plain, Relative, Steady, designs, views
+from benchmarks.score_tables import BEGIN, END, table
 from detector.outputs import Outputs
 from detector.prediction import mean_prediction
 from detector.scores import score_named
@@ -30,17 +33,34 @@ def some_logits(count: int, seed: int = 0) -> NDArray[np.float32]:
 PARTS = [
     Plain(score_named("energy")),
     Plain(Mahalanobis().fit(some_logits(300, 1)[0])),
+    Relative(some_logits(300, 1)[0], 0.5),
     Kept(),
     Steady(some_logits(300, 1)),
 ]
 
 
-@pytest.mark.parametrize("part", PARTS, ids=["score", "mahalanobis", "kept", "steady"])
+@pytest.mark.parametrize("part", PARTS, ids=["score", "mahalanobis", "relative", "kept", "steady"])
 def test_a_part_agrees_with_its_twin(part: Part) -> None:
     logits = some_logits(100)
     labels = torch.from_numpy(mean_prediction(logits[0]).argmax(axis=1))
     found = part.twin([torch.from_numpy(each) for each in logits], labels).numpy()
     np.testing.assert_allclose(found, part.of(logits), rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_of_the_other_gaussian_leaves_mahalanobis_and_all_of_it_the_ratio_of_two_densities() -> None:
+    clean, logits = some_logits(300, 1)[0], some_logits(100)
+    own = Mahalanobis().fit(clean).of(logits[0])
+    np.testing.assert_array_equal(Relative(clean, 0.0).of(logits), own)
+
+    def values(of: NDArray[np.float32]) -> NDArray[np.float64]:
+        exact = of.astype(np.float64)
+        return np.asarray((exact - np.log(np.exp(exact).sum(axis=2, keepdims=True))).reshape(len(of), -1))
+
+    fit = values(clean)
+    spread = fit.std(axis=0)
+    covariance, _ = ledoit_wolf((fit - fit.mean(axis=0)) / spread, assume_centered=True)
+    wide = multivariate_normal(fit.mean(axis=0), (covariance + 1e-6 * np.eye(len(spread))) * np.outer(spread, spread))
+    np.testing.assert_allclose(Relative(clean, 1.0).of(logits), own - wide.logpdf(values(logits[0])), atol=1e-6)
 
 
 def test_kept_in_a_view_that_changes_nothing_are_the_log_odds() -> None:
@@ -124,11 +144,11 @@ def test_it_runs(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     words = [str(run.path), "--cache", str(tmp_path), "--n", "8", "--few", "2", "--aware", "4", "--steps", "2"]
     out = tmp_path / "scores.json"
     page = tmp_path / "page.md"
-    page.write_text(f"before {scores._BEGIN} old {scores._END} after\n")
+    page.write_text(f"before {BEGIN} old {END} after\n")
     assert scores.main([*words, "--changed", "60", "--out", str(out), "--page", str(page)]) == 0
     (found,) = json.loads(out.read_text())["runs"]
     said = capsys.readouterr().out
-    assert page.read_text() == f"before {scores._BEGIN}\n\n{said.strip()}\n\n{scores._END} after\n"
+    assert page.read_text() == f"before {BEGIN}\n\n{said.strip()}\n\n{END} after\n"
     assert found["images"]["fit"] >= 100
     learnt = Learnt(some_logits(200), some_logits(200, 1))
     assert list(found["designs"]) == [design.name for design in designs(learnt)]
@@ -136,9 +156,23 @@ def test_it_runs(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert f"| {name} | {row['runs']} | " in said
         at, lowered = row["clean_flagged"]
         assert 0 <= lowered <= at <= 0.2
+        for attack in row["attacks"].values():
+            assert attack["auc"]["low"] <= attack["auc"]["value"] <= attack["auc"]["high"]
     assert len(found["designs"]["typicality"]["attacks"]) == 7
     kept = len(list(tmp_path.glob("*.npz")))
     assert scores.main([*words, "--changed", "60"]) == 0
     assert len(list(tmp_path.glob("*.npz"))) == kept
     figures = said[said.index("Right: ") :]  # before them is when it ran
     assert capsys.readouterr().out.endswith(figures)
+
+
+def test_an_attack_without_a_success_has_no_area_of_successful_ones(run: Run, tmp_path: Path) -> None:
+    words = [str(run.path), "--cache", str(tmp_path), "--n", "8", "--few", "2", "--aware", "0", "--changed", "60"]
+    found = scores.measure(run.path, scores.parse(words))
+    every, successful = (found["designs"]["entropy"]["attacks"]["fgsm-0.3"][key] for key in ("auc", "successful"))
+    assert f"{every['value']:.3f} ({every['low']:.3f} to {every['high']:.3f})" in table(found)
+    assert f"fgsm-0.3, n = {successful} |" in table(found)
+    for row in found["designs"].values():
+        row["attacks"]["fgsm-0.3"] |= {"auc_successful": None, "successful": 0}
+    assert "| fgsm-0.3, n = 0 |" in table(found)
+    assert " | - | " in table(found)

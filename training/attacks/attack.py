@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.prediction import Ints
 from training.attacks.objective import Objective
 
@@ -62,22 +62,22 @@ class Attack(ABC):
 def check_distance(name: str, value: float) -> None:
     """Refuses a distance that is not in (0, 1], in units of [0, 1] pixels."""
     if not (math.isfinite(value) and 0 < value <= 1):
-        raise InputError(f"{name}: expected a number above 0 and at most 1, in units of [0, 1] pixels, found {value}")
+        raise SettingError(f"{name}: expected a number above 0 and at most 1, in units of [0, 1] pixels, found {value}")
 
 
 def check_positive(name: str, value: float) -> None:
     """Refuses what is not a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name}: expected a number above 0, found {value}")
+        raise SettingError(f"{name}: expected a number above 0, found {value}")
 
 
 def check_not_negative(name: str, value: float) -> None:
     """Refuses what is not a finite number of at least 0."""
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{name}: expected a number of at least 0, found {value}")
+        raise SettingError(f"{name}: expected a number of at least 0, found {value}")
 
 
 def check_count(name: str, value: int, *, least: int = 1) -> None:
     """Refuses too few."""
     if value < least:
-        raise InputError(f"{name}: expected at least {least}, found {value}")
+        raise SettingError(f"{name}: expected at least {least}, found {value}")

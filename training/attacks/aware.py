@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detector.errors import InputError
+from detector.errors import InputError, SettingError
 from detector.outputs import Outputs
 from detector.prediction import Ints
 from detector.scores.score import Score
@@ -70,7 +70,7 @@ class DetectorAware(Attack):
 
     def __post_init__(self) -> None:
         if not self.weights:
-            raise InputError("weights: expected at least one, found none")
+            raise SettingError("weights: expected at least one, found none")
         for weight in self.weights:
             check_positive("weights", weight)
         check_count("restarts", self.restarts)

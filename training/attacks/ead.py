@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from training.attacks.attack import check_not_negative
 from training.attacks.minimum import Iterate, MinimumAttack
 
@@ -51,7 +51,7 @@ class EAD(MinimumAttack):
         super().__post_init__()
         check_not_negative("beta", self.beta)
         if self.rule not in list(DecisionRule):
-            raise InputError(f"rule: expected {' or '.join(DecisionRule)}, found {self.rule!r}")
+            raise SettingError(f"rule: expected {' or '.join(DecisionRule)}, found {self.rule!r}")
 
     def distance(self, change: Tensor) -> Tensor:
         """The elastic net: the square of the L2 norm, and beta times the L1 norm."""

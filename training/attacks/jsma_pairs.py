@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from training.adp import log_mean
 from training.attacks.loss import ensemble_loss
 from training.attacks.objective import Objective, Targeted
@@ -42,7 +42,7 @@ class JSMAPairs(SaliencyAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < abs(self.theta) <= 1:
-            raise InputError(f"theta: expected a number other than 0 from -1 to 1, found {self.theta}")
+            raise SettingError(f"theta: expected a number other than 0 from -1 to 1, found {self.theta}")
 
     @property
     def name(self) -> str:

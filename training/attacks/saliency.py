@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.prediction import Ints
 from training.attacks.attack import Attack, Progress, silent
 from training.attacks.batches import any_batch_size
@@ -52,7 +52,7 @@ class SaliencyAttack(Attack):
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
-            raise InputError(f"gamma: expected a share above 0 and at most 1, found {self.gamma}")
+            raise SettingError(f"gamma: expected a share above 0 and at most 1, found {self.gamma}")
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 from training.commands.data_root import add_data_root
@@ -24,5 +25,6 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(f"{options.out}: {bundle.member_count} members, {bundle.class_count} classes, images {bundle.input.shape}; "
           "each answers as in torch")  # fmt: skip
-    print(f"next: ledgate calibrate {options.out} --clean clean.npz --adversarial adversarial.npz --target-fpr 0.05")
+    calibrate = ["ledgate", "calibrate", str(options.out), "--clean", "clean.npz", "--adversarial", "adversarial.npz"]
+    print(f"next: {shlex.join([*calibrate, '--target-fpr', '0.05'])}")
     return 0

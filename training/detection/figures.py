@@ -29,6 +29,7 @@ class Figures(Record):
         attacks: Each attack, by its method; last the worst case, over the images that every attack was run on.
         aimed: Each attacker who knows one of our scores, by that score.
         changed: Clean test images after each mild change.
+        strange: Images of none of the classes, by their kind.
     """
 
     detector: str
@@ -39,6 +40,7 @@ class Figures(Record):
     attacks: tuple[AttackEvidence, ...]
     aimed: tuple[AttackEvidence, ...]
     changed: tuple[Seen, ...]
+    strange: tuple[Seen, ...]
 
     def of(self, attack: str) -> AttackEvidence:
         """The figures under one attack, or in the worst case."""
@@ -65,10 +67,6 @@ def figures(
         raise InputError("scores: expected numbers, found nan")
     threshold = Threshold(overall=TARGET.threshold(scores.behind, []))
     attacked = _judged(threshold, scores.attacked, material.attacked)
-    changed = tuple(
-        Seen(name=name, flagged=Rate.of(_flags(threshold, found)), auc=Auc.of(scores.clean, found))
-        for name, found in scores.changed.items()
-    )
     assert threshold.overall is not None
     return Figures(
         detector=detector,
@@ -78,13 +76,22 @@ def figures(
         clean=Rate.of(_flags(threshold, scores.clean)),
         attacks=(*_each(attacked, scores.clean), _worst_case(attacked, scores.clean)),
         aimed=tuple(_each(_judged(threshold, scores.aimed, material.aimed), scores.clean)),
-        changed=changed,
+        changed=_seen(threshold, scores.changed, scores.clean),
+        strange=_seen(threshold, scores.strange, scores.clean),
     )
 
 
 def _flags(threshold: Threshold, scores: Floats) -> np.ndarray:
     """Which images are flagged; the threshold is the same for every class."""
     return threshold.flags(scores, np.zeros(len(scores), dtype=np.int64))
+
+
+def _seen(threshold: Threshold, scores: Mapping[str, Floats], clean: Floats) -> tuple[Seen, ...]:
+    """Sets of images that nobody attacked."""
+    return tuple(
+        Seen(name=name, flagged=Rate.of(_flags(threshold, found)), auc=Auc.of(clean, found))
+        for name, found in scores.items()
+    )
 
 
 def _judged(threshold: Threshold, scores: Mapping[str, Floats], images: Mapping[str, ImageSet]) -> dict[str, Judged]:

@@ -3,11 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import numpy as np
+
 from detector.evidence import WORST_CASE, AttackEvidence
+from detector.rates import Rate
+from training.detection.choose import LEFT
 from training.detection.content import Found
 from training.detection.tables import baseline_of, log_diversity_of, name
 
 _CHANCE: Final = 0.5
+# Validation images of which a share of 1 % can be told from a few.
+_ENOUGH: Final = 100
 
 
 def findings(runs: Sequence[Found], heads: Sequence[str]) -> str:
@@ -43,6 +49,27 @@ def _of(run: Found, head: str, runs: Sequence[Found]) -> Iterator[str]:
     yield (
         f"{head}: an attacker who knows the score gets {firm.unnoticed} of {firm.unnoticed.n:,} images wrong and not "
         f"flagged by it, at {firm.score}, and **no less at any other score** of ours."
+    )
+
+
+def few_images(runs: Sequence[Found], heads: Sequence[str]) -> str:
+    """What follows from strengths that were chosen on few validation images; nothing where all were chosen on more."""
+    attacks = [attack for attack in runs[0].attacks if attack.validation.n < _ENOUGH]
+    if not attacks:
+        return ""
+    count = min(attack.validation.n for attack in attacks)
+    left = [
+        f"{name(attack.method)} {100 * attack.right.rate:.1f} % ({head})"
+        for run, head in zip(runs, heads, strict=True) for attack in run.attacks
+        if attack.validation.n < _ENOUGH and attack.right.rate > LEFT
+    ]  # fmt: skip
+    return (
+        f"The strengths of {', '.join(name(attack.method) for attack in attacks)} were chosen on {count} validation "
+        f"images of each run: none right of {count} only says that, with confidence 95 %, at most "
+        f"{100 * Rate.of(np.zeros(count)).high:.0f} % are. Of test images "
+        f"{', '.join(left) or f'no more than {100 * LEFT:g} %'} are left right by them. Where images are left right, "
+        "those that the attack did not change count against a detector among all attacked images, and not among the "
+        "successful ones."
     )
 
 

@@ -12,6 +12,7 @@ from detector.document import sha256
 from detector.imageset import ImageSet, as_floats
 from detector.shifts import SHIFTS
 from training.detection.counts import CHANGED
+from training.detection.strangers import strangers
 from training.detection.subject import SEED, sources_of
 
 Answer = TypeVar("Answer", bound=NDArray[Any])
@@ -28,6 +29,7 @@ class Answers(Generic[Answer]):
         attacked: Of the test images under each attack.
         aimed: Of the test images of each attacker who knows a score, by that score.
         changed: Of some clean test images after each mild change.
+        strange: Of images of none of the classes, by their kind.
     """
 
     behind: Answer
@@ -35,6 +37,7 @@ class Answers(Generic[Answer]):
     attacked: Mapping[str, Answer]
     aimed: Mapping[str, Answer]
     changed: Mapping[str, Answer]
+    strange: Mapping[str, Answer]
 
     def map(self, function: Callable[[Answer], Other]) -> "Answers[Other]":
         """What follows from each."""
@@ -44,6 +47,7 @@ class Answers(Generic[Answer]):
             attacked={name: function(answer) for name, answer in self.attacked.items()},
             aimed={name: function(answer) for name, answer in self.aimed.items()},
             changed={name: function(answer) for name, answer in self.changed.items()},
+            strange={name: function(answer) for name, answer in self.strange.items()},
         )
 
 
@@ -73,6 +77,12 @@ class Material:
             for shift in SHIFTS
         }
 
+    @cached_property
+    def strange(self) -> Mapping[str, ImageSet]:
+        """Images of none of the classes, as many of each kind as are changed; see `training.detection.strangers`."""
+        found = strangers(as_floats(self.clean.images[:CHANGED]), SEED)
+        return {name: ImageSet(images=images) for name, images in found.items()}
+
     def ask(self, judge: Callable[[ImageSet], Answer]) -> Answers[Answer]:
         """What a detector, or an ensemble, says of all of them."""
         return Answers(
@@ -81,11 +91,14 @@ class Material:
             attacked={name: judge(images) for name, images in self.attacked.items()},
             aimed={name: judge(images) for name, images in self.aimed.items()},
             changed={name: judge(images) for name, images in self.changed.items()},
+            strange={name: judge(images) for name, images in self.strange.items()},
         )
 
     @property
     def digest(self) -> str:
         """What tells these images from others."""
-        sets = [self.behind, self.clean, *self.attacked.values(), *self.aimed.values()]
+        sets = [self.behind, self.clean, *self.attacked.values(), *self.aimed.values(), *self.strange.values()]
         content = [sha256(np.ascontiguousarray(each.images).tobytes()) for each in sets]
-        return sha256(" ".join([*content, *self.attacked, *self.aimed, str(SEED), str(CHANGED)]).encode())
+        return sha256(
+            " ".join([*content, *self.attacked, *self.aimed, *self.strange, str(SEED), str(CHANGED)]).encode()
+        )

@@ -8,7 +8,8 @@ from training.detection import tables
 from training.detection.choose import LEFT
 from training.detection.content import FILE, Content, Found
 from training.detection.figures import Figures
-from training.detection.findings import findings
+from training.detection.findings import few_images, findings
+from training.detection.goals import JUDGED, attack_by_attack, goals_table
 from training.detection.peers import FILE as PEERS
 from training.detection.peers import Peers
 from training.detection.tables import SAW
@@ -52,7 +53,20 @@ _AIMED: Final = (
 _SEEN: Final = (
     "The same images under every detector, AUC of all of them: what an attack that is aimed at one score leaves to "
     "the others. An attack aimed at two at once may pass both. An area says nothing of who passes: such an attacker "
-    "goes no further than to the threshold, and images may all lie just above it."
+    "goes no further than to the threshold, and images may all lie just above it. The attacker of "
+    "[docs/scores.md](../docs/scores.md#how-it-was-measured) goes on, to the median of clean images: of the same score "
+    "on the same run the area is smaller there, and there it says who passes."
+)
+
+_GOALS: Final = (
+    f"{JUDGED} is judged: the score that [docs/scores.md](../docs/scores.md) recommends, which was chosen on "
+    "validation images of other runs. Other detectors count over the attacks that they were shown no image of."
+)
+
+_STRANGE: Final = (
+    "Images of none of the classes, {} of each kind, that nobody attacked, flagged at the threshold, and the AUC "
+    "against clean test images: pieces of the two photographs that come with scikit-learn, test images whose pieces "
+    "change places, and noise, each pixel drawn evenly. More is better. Bold where another detector's is."
 )
 
 _OTHERS: Final = (
@@ -94,6 +108,7 @@ def page(content: Content, peers: Peers | None) -> str:
 def _section(runs: Sequence[Found], peers: Peers | None) -> str:
     """One experiment."""
     heads = [_head(run, runs) for run in runs]
+    others = [() if peers is None else peers.of(run) for run in runs]
     first = runs[0]
     parts = [
         f"## {first.title}",
@@ -101,22 +116,28 @@ def _section(runs: Sequence[Found], peers: Peers | None) -> str:
         f"Scores were fitted on {first.images['fit']:,} calibration images, thresholds chosen on "
         f"{first.images['behind']:,} others. Computed on {', '.join(dict.fromkeys(run.machine for run in runs))}.",
         findings(runs, heads),
+        "### Goals",
+        _GOALS,
+        goals_table(runs, heads, others),
+        f"Under each attack, the AUC of {JUDGED} and of the best of the others; bold where that is better:",
+        attack_by_attack(runs, heads, others),
+        "### The attacks",
         tables.strengths(runs, heads),
+        *filter(None, [few_images(runs, heads)]),
         f"![Fig. 4: ROC of log diversity]({figure_of(first.slug)})",
         "The paper's score, log diversity, in figures:",
         tables.log_diversity(runs, heads),
-        *(part for run, head in zip(runs, heads, strict=True) for part in _run(run, head, peers)),
+        *(part for each in zip(runs, heads, others, strict=True) for part in _run(*each)),
         "### Attackers who know the detector",
         _AIMED.format(", ".join(dict.fromkeys(each.settings["attack"]["name"] for run in runs for each in run.aimed))),
         tables.aimed(runs, heads),
     ]  # fmt: skip
-    missing = [run for run in runs if peers is None or not peers.of(run)]
+    missing = [run for run, there in zip(runs, others, strict=True) if not there]
     return "\n\n".join([*parts, *([_compare(missing)] if missing else [])])
 
 
-def _run(run: Found, head: str, peers: Peers | None) -> list[str]:
+def _run(run: Found, head: str, others: Sequence[Figures]) -> list[str]:
     """Every detector on one run."""
-    others = () if peers is None else peers.of(run)
     return [
         f"### {head}: every score{' and other detectors' * bool(others)}",
         _worst_case(run, others),
@@ -132,6 +153,8 @@ def _run(run: Found, head: str, peers: Peers | None) -> list[str]:
         f"False alarms: flagged at the threshold, of clean test images as they are, and of {run.images['changed']:,} "
         "of them after mild changes that are no attack. Bold where another detector flags fewer.",
         tables.false_alarms(run, others),
+        _STRANGE.format(run.figures[0].strange[0].flagged.n),
+        tables.strangers(run, others),
         _SEEN,
         tables.seen_by(run, others),
     ]  # fmt: skip

@@ -93,6 +93,21 @@ def false_alarms(run: Found, peers: Sequence[Figures]) -> str:
     return table(rows)
 
 
+def strangers(run: Found, peers: Sequence[Figures]) -> str:
+    """What each detector makes of images of none of the classes, ours bold where another's is better."""
+    names = [seen.name for seen in run.figures[0].strange]
+    rows = [["detector", *(f"{name}, {what}" for name in names for what in ("flagged", "AUC"))]]
+    for figures in (*run.figures, *peers):
+        ours, row = figures in run.figures, [f"{_OURS * (figures in run.figures)}{figures.detector}"]
+        for place, seen in enumerate(figures.strange):
+            others = [peer.strange[place] for peer in peers] if ours else []
+            share = f"{100 * seen.flagged.rate:.1f}"
+            fewer = any(float(f"{100 * other.flagged.rate:.1f}") > float(share) for other in others)
+            row += [_bold(str(seen.flagged), fewer, share), cell(seen.auc, [other.auc for other in others])]
+        rows.append(row)
+    return table(rows)
+
+
 def aimed(runs: Sequence[Found], heads: Sequence[str]) -> str:
     """Someone who knows a score, on every run; bold where one does worse than the baseline beside it."""
     rows = [["aimed at", "images"]]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from detector.errors import InputError
+from detector.errors import SettingError
 from detector.prediction import Ints
 from training.evaluation.setting import Setting
 
@@ -31,7 +31,7 @@ def check_points(points: int) -> None:
         InputError: Fewer than 10.
     """
     if points < _FEWEST:
-        raise InputError(f"points: expected at least {_FEWEST}, found {points}")
+        raise SettingError(f"points: expected at least {_FEWEST}, found {points}")
 
 
 def embed(features: NDArray[np.float32], *, seed: int) -> Embedding:

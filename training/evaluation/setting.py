@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from detector.errors import InputError
+from detector.errors import SettingError
 
 _NAME = re.compile(r"adp-(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
@@ -31,7 +31,7 @@ class Setting:
             return cls(0.0, 0.0)
         found = _NAME.fullmatch(name)
         if found is None:
-            raise InputError(f"setting: expected baseline or adp-ALPHA-BETA such as adp-2-0.5, found {name!r}")
+            raise SettingError(f"setting: expected baseline or adp-ALPHA-BETA such as adp-2-0.5, found {name!r}")
         return cls(float(found[1]), float(found[2]))
 
     @property

@@ -1,4 +1,7 @@
-"""How long cells will take: at most so many gradients for each image, times what one takes here."""
+"""How long the gradients of cells will take: at most so many for each image, times what one takes here.
+
+An image that holds against the first part of AutoAttack takes more; scores, and what is written down, come on top.
+"""
 
 import math
 import time

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 
 from detector.imageset import ImageSet
-from detector.prediction import Ints, mean_prediction
+from detector.prediction import mean_prediction
 from detector.rates import Rate
 from detector.sample import sample
-from training.aim import Aim, Batch, Towards
+from training.aim import Aim
 from training.attacked import attack_with_logits
 from training.attacks.attack import Attack
 from training.datasets import Dataset
@@ -106,7 +105,7 @@ class Subject:
         before, after, labels = attacked.before, attacked.after, np.asarray(images.labels)
         was_right, is_right = (mean_prediction(logits).argmax(axis=1) == labels for logits in (before, after))
         members = after.argmax(axis=2)
-        wanted = targets(job.aim, images, after.shape[2])
+        wanted = attacked.targets
         return Cell(
             name=self.victim.run.path.resolve().name,
             task=task,
@@ -121,18 +120,3 @@ class Subject:
             seconds=round(seconds, 2),
             machine=machine,
         )
-
-
-def targets(aim: Aim, images: ImageSet, classes: int) -> Ints | None:
-    """What the attacker wants of each image, (N,); None where that is no certain class.
-
-    Args:
-        aim: What is wanted.
-        images: N, with labels and rows of their data set.
-        classes: L.
-    """
-    if not isinstance(aim, Towards):
-        return None
-    labels = torch.from_numpy(np.asarray(images.labels))
-    batch = Batch(labels=labels, predictions=labels, classes=classes, rows=np.asarray(images.source_index))
-    return aim.objective(batch).labels.numpy()

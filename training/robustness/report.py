@@ -86,7 +86,7 @@ def _compute(
     where = left[0][0].victim.device
     longer = any(isinstance(job.attack, AutoAttack) for _, job in left)
     print(
-        f"{len(left)} of {len(asked)} figures to compute on {where}, at most about {duration(whole)}"
+        f"{len(left)} of {len(asked)} figures to compute on {where}; gradients alone take about {duration(whole)}"
         f"{', and more where images hold against the first part of AutoAttack' * longer}; what is finished is kept",
         file=sys.stderr,
     )

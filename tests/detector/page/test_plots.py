@@ -88,7 +88,8 @@ def test_bars_are_shares_of_their_own_images(scores: tuple[Floats, Floats]) -> N
     unit = -up.sum()
     for bars, images in ((-up, clean), (down, attacked)):
         counts, _ = np.histogram(scale.place(images), bins=scale.edges)
-        np.testing.assert_allclose(bars / unit, counts / len(images), atol=0.1 / unit)
+        uncut = np.minimum(counts / len(images) * unit, Histogram.frame.base - found.axis)
+        np.testing.assert_allclose(bars, uncut, atol=0.1)
 
 
 def test_all_attacks_are_drawn_on_one_scale(scores: tuple[Floats, Floats]) -> None:
@@ -98,6 +99,17 @@ def test_all_attacks_are_drawn_on_one_scale(scores: tuple[Floats, Floats]) -> No
     assert beside.clean == other.clean
     assert np.abs(heights(alone.clean)).max() > np.abs(heights(beside.clean)).max()
     assert heights(other.attacked).max() == pytest.approx(Histogram.frame.base - other.axis)
+
+
+def test_a_bar_at_an_end_is_cut_so_that_the_others_are_seen(scores: tuple[Floats, Floats]) -> None:
+    clean, _ = scores
+    (found,) = histograms(clean, [np.full(100, -1e6)])
+    room = Histogram.frame.base - found.axis
+    assert heights(found.attacked).max() == pytest.approx(room, abs=0.1)
+    (other,) = histograms(clean, [])
+    # Each half has half the room, and is drawn four times as high as beside a bar that is not cut.
+    share = -heights(other.clean).min() / -heights(other.clean).sum()
+    assert -heights(found.clean).min() == pytest.approx(min(room, 4 * room * share), abs=0.1)
 
 
 def test_clean_images_alone_have_the_plot_for_themselves(scores: tuple[Floats, Floats]) -> None:

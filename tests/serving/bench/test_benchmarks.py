@@ -100,3 +100,23 @@ def test_who_comes_after_the_first_part_of_a_large_request(kind: Any, expected: 
     queue.put(Waiting(1))
     taken = [part for _ in range(2) for part in queue.take(0.0)[0]]
     assert [(part.count, part.start) for part in taken[:2]] == expected
+
+
+def test_the_curve(folder: Path, tmp_path: Path) -> None:
+    found, said = quick("serving", tmp_path / "curve.json", "--bundle", folder / "tiny", "--curve", 1, 4)
+    assert list(found["cells"]) == ["2 callers, 1 images each, cpu", "2 callers, 4 images each, cpu"]
+    assert said.count("| images/s by bare's | ") == 2
+
+
+def test_ways(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ways.json"
+    words = ("--bundle", folder / "tiny", "--batches", "1", "3", "--seconds", "0.001", "--out", out)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.ways", *map(str, words)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(out.read_text())["median_ms"]
+    assert list(rows) == ["1", "3"]
+    assert all(0 < ms < 1000 for row in rows.values() for ms in row.values())
+    assert f"| a thread for each | {rows['1']['a thread for each']:.3g} | " in done.stdout

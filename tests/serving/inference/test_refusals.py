@@ -39,6 +39,10 @@ def classify(bad: Any) -> None:
     bad.outputs.add(name="probabilities").parameters["classification"].int64_param = 3
 
 
+def follow(bad: Any) -> None:
+    bad.parameters["sequence_id"].int64_param = 7
+
+
 def large(images: Any) -> Any:
     request = typed((images * 255).astype(np.uint8), "UINT8")
     request.inputs[0].contents.uint_contents[7] = 256
@@ -90,6 +94,11 @@ OWN_ROWS = {
         changed(share),
         INVALID,
         "inputs[0].parameters: expected none that asks for shared_memory_region, found one",
+    ),
+    "a place in a sequence": (
+        changed(follow),
+        INVALID,
+        "parameters: expected none that asks for sequence_id, found one",
     ),
     "a ranking": (changed(classify), INVALID, "outputs[0].parameters: expected none that asks for classification"),
     "an unknown output": (
@@ -158,6 +167,17 @@ def test_without_their_fault_they_are_answered(served: Served) -> None:
     for good in (infer_request(1), typed(ONE, "FP32"), infer_request(1, outputs=("label",), model_version="1")):
         assert len(stub.ModelInfer(good).outputs) >= 1
     assert len(SAME) > 15
+
+
+def test_parameters_of_extensions_that_change_no_answer_are_ignored(served: Served) -> None:
+    stub = stub_of(served)
+    assert not stub.ServerMetadata(pb.ServerMetadataRequest()).extensions
+    hurried = infer_request(1)
+    hurried.parameters["timeout"].int64_param = 1
+    hurried.parameters["priority"].int64_param = 1
+    hurried.parameters["anything"].string_param = "else"
+    hurried.inputs[0].parameters["content_type"].string_param = "np"
+    assert stub.ModelInfer(hurried).outputs == stub.ModelInfer(infer_request(1)).outputs
 
 
 def test_a_full_queue_refuses_at_once(serve: Serve, gated: GatedDetector, submissions: Submissions) -> None:

@@ -9,11 +9,12 @@ import onnxruntime
 import pytest
 import torch
 
+from detector import goal
 from detector.errors import InputError
 from detector.imageset import ImageSet, as_floats
 from detector.prediction import mean_prediction
 from training import Run, attack, export, sample
-from training.aim import AwayAsInPaper, AwayFromLabel, Batch, Towards
+from training.aim import Aim, AwayAsInPaper, AwayFromLabel, Batch, Towards
 from training.attacks import BIM, FGSM, MIM, PGD, AsInPaper, Attack, CarliniWagner, JSMAPairs, Targeted, Untargeted
 from training.ensemble import Ensemble
 
@@ -264,6 +265,38 @@ def test_random_targets_are_other_classes_and_an_images_own() -> None:
 def test_other_targets_are_refused(choice: str | int) -> None:
     with pytest.raises(InputError, match="target: expected random, next or the number of a class"):
         Towards(choice)
+
+
+@pytest.mark.parametrize(
+    ("aim", "member", "name"),
+    [
+        (AwayFromLabel(), None, "fgsm-0.1"),
+        (AwayAsInPaper(), None, "fgsm-0.1-as-in-paper"),
+        (Towards("next"), None, "fgsm-0.1-towards-next"),
+        (Towards(3), 0, "fgsm-0.1-towards-3-on-member0"),
+        (AwayFromLabel(), 1, "fgsm-0.1-on-member1"),
+    ],
+    ids=["usual", "paper", "next", "class", "member"],
+)
+def test_a_name_tells_loss_target_and_member(
+    run: Run, validation: ImageSet, aim: Aim, member: int | None, name: str
+) -> None:
+    found = attack(run, sample(validation, 5), FGSM(eps=0.1), aim=aim, member=member, progress=False)
+    assert found.attack == name
+
+
+@pytest.mark.parametrize("choice", ["random", "next", 3], ids=str)
+def test_it_is_counted_how_many_images_are_taken_for_their_target(
+    run: Run, validation: ImageSet, choice: str | int
+) -> None:
+    attacked = attack(run, validation, PGD(eps=0.3), aim=Towards(choice, seed=2), progress=False)
+    ensemble, _ = run.trained()
+    with torch.inference_mode():
+        after = mean_prediction(ensemble(torch.from_numpy(attacked.images)).numpy()).argmax(axis=1)
+    targets = goal.Towards(choice, 2).targets(np.asarray(validation.labels), validation.rows, 10)
+    reached = attacked.info["attack"]["found"]["target_reached"]
+    assert reached == (after == targets).sum()
+    assert 0 < reached < len(validation)
 
 
 def test_a_target_beyond_the_classes_is_refused(run: Run, validation: ImageSet) -> None:

@@ -39,6 +39,7 @@ def scores() -> Answers[Floats]:
         behind=RNG.normal(size=200), clean=RNG.normal(size=100),
         attacked={"pgd": np.array([-3.0, -2, 0.5, 1, -1]), "cw": np.array([-2.5, -np.inf, 2])},
         aimed={"entropy": np.array([5.0, 6.0])}, changed={"blur 1": RNG.normal(size=30) - 9},
+        strange={"uniform noise": RNG.normal(size=20) + 9},
     )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def test_what_nobody_attacked_and_who_aims_at_a_score_stand_apart(found: Figures
     assert [each.name for each in found.attacks] == ["pgd", "cw", WORST_CASE]
     assert [(each.name, each.auc.value) for each in found.aimed] == [("entropy", 0.0)]
     assert [(seen.name, seen.flagged.rate) for seen in found.changed] == [("blur 1", 1.0)]
+    assert [(seen.name, seen.flagged.rate) for seen in found.strange] == [("uniform noise", 0.0)]
     assert (found.seen, found.fitted_on) == (("cw",), "nothing")
 
 

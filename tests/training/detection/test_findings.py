@@ -5,7 +5,7 @@ import pytest
 from detector.rates import Auc
 from tests.training.detection.conftest import rate
 from training.detection.content import Content, Found
-from training.detection.findings import findings
+from training.detection.findings import few_images, findings
 
 HEADS = ["Baseline", "ADP"]
 
@@ -62,3 +62,21 @@ def test_the_score_that_stands_best_against_who_knows_it_is_named(said: list[str
         f"gets 0.0 % (0.0 to 3.6) of 100 images wrong and not flagged by it, at {content.runs[1].aimed[1].score},"
         in sentence
     )
+
+
+def chosen_on(run: Found, n: int, right: float) -> Found:
+    """A run whose C&W's strength was chosen on so many images, and leaves so many test images right."""
+    others, last = run.attacks[:-1], run.attacks[-1]
+    many = [each.model_copy(update={"validation": rate(0.0), "right": rate(0.5)}) for each in others]
+    few = last.model_copy(update={"validation": rate(0.0, n), "right": rate(right)})
+    return run.model_copy(update={"attacks": (*many, few)})
+
+
+def test_strengths_that_were_chosen_on_few_images_say_what_follows(content: Content) -> None:
+    runs = [chosen_on(content.runs[0], 20, 0.1), chosen_on(content.runs[1], 20, 0.01)]
+    said = few_images(runs, HEADS)
+    assert said.startswith("The strengths of C&W were chosen on 20 validation images")
+    assert "at most 17 % are" in said
+    assert "Of test images C&W 10.0 % (Baseline) are left right" in said
+    assert "Of test images no more than 1 % are left right" in few_images(runs[1:], HEADS[1:])
+    assert few_images([chosen_on(run, 100, 0.1) for run in content.runs], HEADS) == ""

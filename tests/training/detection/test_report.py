@@ -104,7 +104,7 @@ def test_other_detectors_on_the_same_images_stand_in_the_same_table(
     Peers(provenance={}, left_out={"alibi": "not run"}, runs=(beside, strange)).save(tmp_path / "detectors.json")
     write_page(tmp_path, content)
     page = (tmp_path / "detection.md").read_text("utf-8")
-    assert page.count("| library: something ") == 6  # four tables, false alarms, aimed images
+    assert page.count("\n| library: something ") == 7  # four tables, false alarms, strange and aimed images
     assert "Left out: alibi, not run." in page
     assert f"benchmarks.detectors runs/{content.runs[1].name} --out" in page
 
@@ -144,7 +144,7 @@ def test_a_figure_that_was_edited_is_noticed(results: Path, experiment: Experime
 def test_a_panel_has_a_curve_for_each_attack_with_its_area() -> None:
     rng = np.random.default_rng(0)
     scores = Answers(behind=rng.normal(size=3), clean=rng.normal(size=50), attacked={"fgsm": rng.normal(size=40) - 9},
-                     aimed={}, changed={})  # fmt: skip
+                     aimed={}, changed={}, strange={})  # fmt: skip
     drawn: Figure = picture({Setting(0, 0): scores, Setting(2, 0.5): scores}, "title")
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Baseline", "ADP$_{2,\\,0.5}$"]
     legend = drawn.axes[0].get_legend()

@@ -5,7 +5,17 @@ import pytest
 from detector.rates import Auc
 from tests.training.detection.conftest import rate
 from training.detection.content import Content
-from training.detection.tables import AUC, TPR, aimed, best_in_worst_case, cell, detectors, false_alarms, log_diversity
+from training.detection.tables import (
+    AUC,
+    TPR,
+    aimed,
+    best_in_worst_case,
+    cell,
+    detectors,
+    false_alarms,
+    log_diversity,
+    strangers,
+)
 
 
 def auc(value: float) -> Auc:
@@ -73,3 +83,22 @@ def test_the_best_of_the_worst_case_has_the_largest_area(content: Content) -> No
     name, value = best_in_worst_case(figures)
     assert value == max(each.attacks[-1].auc.value for each in figures)
     assert value == next(each.attacks[-1].auc.value for each in figures if each.detector == name)
+
+
+def test_strange_images_are_better_flagged_by_another(content: Content) -> None:
+    run = content.runs[0]
+    ours = run.figures[-1].model_copy(
+        update={"strange": tuple(
+            seen.model_copy(update={"flagged": rate(0.5), "auc": auc(0.5)}) for seen in run.figures[-1].strange
+        )}
+    )  # fmt: skip
+    first, *rest = ours.strange
+    keen = first.model_copy(update={"flagged": rate(0.6), "auc": auc(0.4)})
+    other = ours.model_copy(update={"detector": "keen", "strange": (keen, *rest)})
+    alone = run.model_copy(update={"figures": (ours,)})
+    assert "**" not in strangers(alone, [])
+    row, last = strangers(alone, [other]).splitlines()[2:]
+    assert row.count("**") == 2
+    assert "| **50.0** % (" in row
+    assert last.startswith("| keen ")
+    assert "**" not in last

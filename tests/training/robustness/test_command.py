@@ -22,7 +22,7 @@ def test_one_command_writes_tables_figure_and_json(
     assert main([*words, "--json"]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)
-    assert said.err.startswith("38 of 38 figures to compute on cpu, at most about ")
+    assert said.err.startswith("38 of 38 figures to compute on cpu; gradients alone take about ")
     assert {file.name for file in out.iterdir()} == {"robustness.json", "robustness.md", "fig3-digits.png"}
     kept = json.loads((out / "robustness.json").read_text("utf-8"))
     by_key = {json.dumps(cell["task"]): cell for cell in kept["cells"]}
@@ -54,7 +54,7 @@ def test_one_command_writes_tables_figure_and_json(
 def test_refusals_are_one_line_and_write_nothing(
     words: list[str], message: str, run: Run, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", str(run.path), "--parts", "robustness", *words, "--out", str(out)]) == 1
+    assert main(["evaluate", str(run.path), "--parts", "robustness", *words, "--out", str(out)]) == 2
     assert capsys.readouterr() == ("", f"ledgate evaluate: {message}\n")
     assert not out.exists()
 

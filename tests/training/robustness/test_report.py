@@ -151,6 +151,6 @@ def test_time_is_estimated_before_the_start(
 ) -> None:
     write(experiment, out, "robustness")
     said = capsys.readouterr().err
-    assert said.startswith(f"{2 * TABLES} of {2 * TABLES} figures to compute on cpu, at most about ")
+    assert said.startswith(f"{2 * TABLES} of {2 * TABLES} figures to compute on cpu; gradients alone take about ")
     write(experiment, out, "robustness")
     assert capsys.readouterr().err == ""
