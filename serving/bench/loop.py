@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from serving.bench.answers import Answer, Answers
+from serving.bench.interrupts import Interrupts
 from serving.bench.load import Load, Plan
 from serving.bench.outcome import Outcome
 from serving.bench.payloads import Payload, Payloads
@@ -50,6 +51,7 @@ class Run:
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._interrupts = Interrupts()
         self._sender = sender
         self._payloads = payloads
         self._answers = answers
@@ -57,7 +59,7 @@ class Run:
         self._patience_s = patience_s
         self._progress = progress
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = self._interrupts.letting(sleep)
         self._lock = threading.Lock()
         self._tally = Tally(plan.warm_up_s, plan.end_s)
         self._open = 0  # calls, until their callers have gone on
@@ -72,8 +74,9 @@ class Run:
         self._start_s = self._clock()
         interrupted = False
         try:
-            load.drive(self)
-            self._wait()
+            with self._interrupts:
+                load.drive(self)
+                self._wait()
         except KeyboardInterrupt:
             interrupted = True
         with self._lock:
@@ -86,6 +89,7 @@ class Run:
 
     def sleep_until(self, at_s: float) -> None:
         """Waits until a time or the end of the plan, and while too many calls are in flight."""
+        self._interrupts.check()
         if (left_s := min(at_s, self._plan.end_s) - self.now_s()) > 0:
             self._sleep(left_s)
         while self._tally.in_flight >= MOST_IN_FLIGHT:

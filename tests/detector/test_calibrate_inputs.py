@@ -121,12 +121,13 @@ def test_other_work_leaves_what_is_unfinished(bundle: Bundle) -> None:
 @pytest.mark.parametrize("change", ["an attack", "a score", "a target", "a seed"])
 def test_what_else_is_asked_does_not_matter_to_what_is_unfinished(bundle: Bundle, change: str) -> None:
     images, index = make_images(4500), np.arange(4500)
-    options: dict[str, Any] = {
+    choices: dict[str, dict[str, Any]] = {
         "an attack": {"adversarial": {"dark": ImageSet(images=images[:300] ** 2, source_index=index[:300])}},
         "a score": {"score": "mahalanobis"},
         "a target": {"changed_fpr": 0.5},
         "a seed": {"seed": 1},
-    }[change]
+    }
+    options = choices[change]
     with pytest.raises(KeyboardInterrupt):
         run(bundle, Breaking(images=images, source_index=index), resume={"clean": "a"})
     found = run(bundle, Rest(images=images, source_index=index), resume={"clean": "a", "attack dark": "b"}, **options)

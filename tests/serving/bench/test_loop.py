@@ -6,6 +6,7 @@ between 0 and S; so the latency at a percentile p above 1 - S / D is S - (1 - p)
 """
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
@@ -174,6 +175,26 @@ def test_an_interrupt_leaves_what_was_measured() -> None:
     assert outcome.interrupted
     assert outcome.duration_s == pytest.approx(3.0)
     assert outcome.answered == pytest.approx(3 * RATE, rel=0.2)
+
+
+class InterruptedSending(Stalling):
+    """The third call is interrupted by the keyboard after it has begun, and before anybody could know of it."""
+
+    def send(self, payload: Payload, done: Done) -> None:
+        if len(self.arrived) == 2:
+            signal.raise_signal(signal.SIGINT)
+        super().send(payload, done)
+
+
+@pytest.mark.parametrize("load", [OpenLoop(rate=RATE), ClosedLoop(callers=4)], ids=["open", "closed"])
+def test_an_interrupt_never_breaks_into_a_call(load: Load) -> None:
+    sender = InterruptedSending(Timeline(), service=SERVICE, stall=(0.0, 0.0))
+    before = signal.getsignal(signal.SIGINT)
+    outcome = run(sender, Plan(warm_up_s=0.0, duration_s=100.0)).measure(load)
+    assert outcome.interrupted
+    assert outcome.begun == len(sender.arrived) >= 3  # the third was sent whole
+    assert sender.timeline.now < 1.0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_progress_goes_from_0_to_1() -> None:
