@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_the_classes(tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(1000)]
     write_bundle(tmp_path / "wide", members=make_members(classes=1000), labels=names, provenance={})
     peaks = []
-    for count in (4_300, 8_300):  # the sample is of 4,194 images
+    for count in (8_300, 20_300):  # the sample is of 4,194 images
         file = tmp_path / f"{count}.npz"
         labels = np.arange(count) % 1000
         images = np.random.default_rng(0).integers(0, 256, size=(count, 1, 8, 8), dtype=np.uint8)
@@ -83,4 +83,5 @@ def test_memory_does_not_grow_with_the_classes(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["confidence"]["fitted"] > 1000
         peaks.append(1024 * int(re.findall(r"\d+", done.stderr)[-1]))
-    assert peaks[1] - peaks[0] < 4_000 * 4_000
+    # Of 240 MB. What allocators keep moves a peak by 40.
+    assert peaks[1] - peaks[0] < 12_000 * 8_000, peaks
