@@ -9,18 +9,18 @@ hold is for its probes to say, as when a server opens it. Times are of the membe
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from benchmarks.ending import finish
+from benchmarks.timing import Work, side_by_side
 from detector.bundle import Bundle
 from detector.detector import Detector
 from detector.errors import CalibrationError
@@ -82,18 +82,10 @@ def shift(bundle: Bundle, detector: Detector, images: Images, expected: Verdicts
     }
 
 
-def milliseconds(works: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Of a call of each, in turns: one figure for each round."""
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()
-    for _ in tqdm(range(rounds), desc="rounds", disable=None, leave=False):
-        for name, work in works.items():
-            begun_s = time.perf_counter()
-            for _ in range(calls):
-                work()
-            found[name].append(1e3 * (time.perf_counter() - begun_s) / calls)
-    return found
+def milliseconds(works: dict[str, Work], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Of a call of each, in turns: one figure for each round. ONNX Runtime waits for a GPU itself."""
+    times = side_by_side(works, repeats=rounds, calls=calls, device=torch.device("cpu"))
+    return {name: [1e3 * wall for wall in each.wall] for name, each in times.items()}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,26 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from numpy.typing import NDArray
 from onnx import compose
 
 from benchmarks.ending import finish
+from benchmarks.timing import side_by_side
 from detector.bundle import Bundle
 from detector.device import CPU, CUDA, Device
 from detector.provenance import provenance
+from detector.session import load_cuda_libraries
 from detector.shipped import shipped_bundle
 
 Run = Callable[[], Sequence[NDArray[np.float32]]]
 
 SEED: Final = 0
-_WARM: Final = 4
-_LEAST_RUNS: Final = 5
 
 
 class Members:
@@ -47,7 +47,7 @@ class Members:
         self._device, self.classes = Device.parse(device), bundle.class_count
         self.on_gpu = self._device.provider == CUDA
         if self.on_gpu:
-            onnxruntime.preload_dlls(directory="")
+            load_cuda_libraries()
         self._plain = self._opened(self._models)
         self._merged = self._opened([_merged(self._models, self._input)])
 
@@ -126,19 +126,6 @@ def _merged(models: Sequence[bytes], name: str) -> bytes:
     return bytes(whole.SerializeToString())
 
 
-def seconds(run: Run, least_s: float) -> float:
-    """The median of its runs."""
-    for _ in range(_WARM):
-        run()
-    took: list[float] = []
-    until = perf_counter() + least_s
-    while perf_counter() < until or len(took) < _LEAST_RUNS:
-        begun = perf_counter()
-        run()
-        took.append(perf_counter() - begun)
-    return median(took)
-
-
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All ways for each batch; refuses one that answers otherwise than plain runs."""
     bundle = Bundle.open(options.bundle)
@@ -147,15 +134,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with ThreadPoolExecutor(len(bundle.members)) as pool:
         for count in options.batches:
             images = rng.random((count, *bundle.input.shape), dtype=np.float32)
-            found: dict[str, float] = {}
-            expected = None
-            for name, run in members.ways(images, pool):
-                logits = np.concatenate([np.asarray(each).reshape(-1) for each in run()])
-                expected = logits if expected is None else expected
+            ways = dict(members.ways(images, pool))
+            answers = {name: np.concatenate([each.reshape(-1) for each in run()]) for name, run in ways.items()}
+            expected = next(iter(answers.values()))
+            for name, logits in answers.items():
                 if not np.allclose(logits, expected, rtol=1e-3, atol=1e-3):
                     raise RuntimeError(f"ways: {name} answers otherwise than plain runs")
-                found[name] = 1e3 * seconds(run, options.seconds)
-            rows[count] = found
+            # ONNX Runtime waits for the GPU itself.
+            times = side_by_side(ways, repeats=options.repeats, calls=options.calls, device=torch.device("cpu"))
+            rows[count] = {name: 1e3 * median(each.wall) for name, each in times.items()}
     return {"device": options.device, "seed": SEED, "median_ms": rows, "provenance": provenance("onnxruntime-gpu")}
 
 
@@ -177,7 +164,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--bundle", type=Path, default=shipped_bundle(), help="(default: the one that comes with ledgate)")
     add("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     add("--batches", type=int, nargs="+", default=[1, 64, 256, 1024], metavar="IMAGES", help="(default: 1 64 256 1024)")
-    add("--seconds", type=float, default=0.35, metavar="S", help="for each way and batch, at least (default: 0.35)")
+    add("--repeats", type=int, default=9, metavar="N", help="rounds (default: 9)")
+    add("--calls", type=int, default=5, metavar="N", help="of a way in a round (default: 5)")
     add("--out", type=Path, metavar="FILE", help="write everything as JSON")
     return parser.parse_args(words)
 

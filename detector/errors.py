@@ -100,3 +100,8 @@ class Unavailable(ServiceError):
 
 class Internal(ServiceError):
     """A member answered with NaN, or a bug of ours; the details are in the server's log."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of others says, however many lines it takes for it."""
+    return " ".join(str(error).split())

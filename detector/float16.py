@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from detector.errors import MemberError
+from detector.errors import MemberError, one_line
 
 
 def in_float16(content: bytes, number: int) -> bytes:
@@ -30,7 +30,7 @@ def in_float16(content: bytes, number: int) -> bytes:
     try:
         converted = convert_float_to_float16(model, keep_io_types=True)
     except Exception as error:  # noqa: BLE001  shape inference and the converter have no common class of errors
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)[:300]
         raise MemberError(str(number), f"expected a graph that goes into float16, found: {text}") from None
     _drop_repeats(converted.graph)
     return bytes(converted.SerializeToString())

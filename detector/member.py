@@ -17,7 +17,7 @@ from typing import Any, Final
 import onnx
 from google.protobuf.message import DecodeError
 
-from detector.errors import MemberError
+from detector.errors import MemberError, one_line
 from detector.files import read_file
 
 MAX_BYTES: Final = 1 << 30
@@ -91,7 +91,7 @@ def parse_member(content: bytes, name: str) -> Member:
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # noqa: BLE001  onnx raises its own C++ errors, without a common class
-        raise MemberError(name, f"expected a valid ONNX graph, found: {_one_line(error)}") from None
+        raise MemberError(name, f"expected a valid ONNX graph, found: {_start_of(error)}") from None
     source, shape = _input(model.graph, name)
     output = _output(model.graph, name)
     _check_sizes(model, source, name)
@@ -103,7 +103,7 @@ def _parse(content: bytes, name: str) -> Any:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise MemberError(name, f"expected an ONNX model, found bytes that are none ({_one_line(error)})") from None
+        raise MemberError(name, f"expected an ONNX model, found bytes that are none ({_start_of(error)})") from None
     if not model.HasField("graph") or not model.graph.node:
         raise MemberError(name, "expected an ONNX model with a graph, found none")
     for function in model.functions:
@@ -158,7 +158,7 @@ def _check_sizes(model: Any, source: str, name: str) -> None:
         # Without data_prop, which makes the very arrays that are to be refused.
         inferred = onnx.shape_inference.infer_shapes(_skeleton(model, source))
     except Exception as error:  # noqa: BLE001  onnx raises its own C++ errors, without a common class
-        raise MemberError(name, f"expected a valid ONNX graph, found: {_one_line(error)}") from None
+        raise MemberError(name, f"expected a valid ONNX graph, found: {_start_of(error)}") from None
     total = 0
     for graph in graphs(inferred.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
@@ -248,7 +248,7 @@ def _shown(dimensions: list[int | str]) -> str:
     return f"({', '.join(map(str, dimensions))})"
 
 
-def _one_line(error: Exception) -> str:
+def _start_of(error: Exception) -> str:
     """The start of a C++ error's text."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) < 200 else text[:197] + "..."

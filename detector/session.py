@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detector import tensorrt
 from detector.binding import Bound
 from detector.device import CPU, CUDA, TENSORRT, Device
-from detector.errors import DeviceError, MemberError
+from detector.errors import DeviceError, MemberError, one_line
 from detector.float16 import in_float16
 from detector.precision import Precision
 from detector.tuning import Tuning
@@ -25,6 +25,8 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A member: images (n, C, H, W) to logits (n, L)."""
 
 _ERRORS_ONLY: Final = 3
+# Characters of an error of ONNX Runtime.
+_MOST: Final = 300
 _MISSING: Final = {
     CUDA: "its CUDA libraries; pip install 'ledgate[gpu]' brings them",
     TENSORRT: "TensorRT; libnvinfer, libnvinfer_plugin and libnvonnxparser have to be where the loader looks, as in "
@@ -65,7 +67,7 @@ class Sessions:
             MemberError: ONNX Runtime refuses a member on the CPU.
         """
         if self.device.provider != CPU:
-            _load_cuda_libraries()
+            load_cuda_libraries()
         return [self._run(number, content) for number, content in enumerate(members)]
 
     def _run(self, number: int, content: bytes) -> Run:
@@ -80,7 +82,9 @@ class Sessions:
         try:
             return Bound(session, self.device, graphs=True)
         except Exception as error:  # noqa: BLE001  ONNX Runtime's C++ errors have no common class
-            raise DeviceError(f"cuda_graphs: expected member {number} recorded, found: {_one_line(error)}") from None
+            raise DeviceError(
+                f"cuda_graphs: expected member {number} recorded, found: {one_line(error)[:_MOST]}"
+            ) from None
 
     def _session(self, number: int, content: bytes) -> Any:
         """One session, and no other provider than was asked for."""
@@ -89,7 +93,7 @@ class Sessions:
                 content, self._options(), providers=self._providers(content), enable_fallback=0
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's C++ errors have no common class
-            text = _one_line(error)
+            text = one_line(error)[:_MOST]
             if self.device.provider == CPU:
                 found = f"expected a graph that ONNX Runtime can run, found: {text}"
                 raise MemberError(str(number), found) from None
@@ -130,7 +134,7 @@ def _plain(session: Any) -> Run:
     return lambda floats: session.run(wanted, {given: floats})[0]
 
 
-def _load_cuda_libraries() -> None:
+def load_cuda_libraries() -> None:
     """Loads the CUDA libraries of the `gpu` extra, where it is installed.
 
     What ONNX Runtime prints on the way goes to the log: standard output is for answers.
@@ -140,8 +144,3 @@ def _load_cuda_libraries() -> None:
         onnxruntime.preload_dlls(directory="")
     for line in printed.getvalue().splitlines():
         log.info("%s", line)
-
-
-def _one_line(error: Exception) -> str:
-    """What an error says, bounded."""
-    return " ".join(str(error).split())[:300]

@@ -255,8 +255,7 @@ class Split:
         if images.labels is not None:
             check_labels(images.labels, count, detector.bundle.class_count, f"{name}: labels")
         sampled = _sampled(count, detector.bundle.class_count, labelled=images.labels is not None)
-        long = self.work is not None and count > PART
-        unfinished = self.work.of(key, detector) if long and self.work is not None else None
+        unfinished = self.work.of(key, detector) if self.work is not None and count > PART else None
         kept = scan(detector, images, partial(_kept, sampled), name=name, unfinished=unfinished)
         sources = self.sources.of(images, kept["pixels"])
         answered = Answered(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.ensemble import Ensemble
-from detector.errors import InputError, MemberError
+from detector.errors import InputError, MemberError, one_line
 from detector.member import Member
 from detector.prediction import check_member_count
 
@@ -35,7 +35,7 @@ def run_member(member: Member) -> NDArray[np.float32]:
     except MemberError as error:
         raise MemberError(member.name, error.reason) from None
     except Exception as error:  # noqa: BLE001  ONNX Runtime's C++ errors have no common class
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)[:300]
         raise MemberError(member.name, f"expected to run on batches of 1 and {_IMAGES}, found: {text}") from None
     if together.ndim != 2 or len(together) != _IMAGES:
         raise MemberError(member.name, f"expected an output (N, L), found {together.shape} for {_IMAGES} images")

@@ -10,7 +10,7 @@ from serving.loopback import is_loopback
 
 MAX_PORT: Final = 65535
 MAX_WAIT_S: Final = 86400.0
-# Calls that wait hold a thread each, so the pool has to be larger than the queue, up to this.
+# Calls that wait may hold a thread each (see `serving.callthreads`): so the pool is larger than the queue, up to this.
 _MAX_CALL_THREADS: Final = 8192
 # For calls that do not wait: refusals, health, reflection, GetModel.
 _SPARE_THREADS: Final = 32

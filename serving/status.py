@@ -30,6 +30,7 @@ from detector.errors import (
     ServiceError,
     Unauthenticated,
     Unavailable,
+    one_line,
 )
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def text_of(error: Exception) -> str:
     """What a caller may read of an error, on one line."""
     if code_of(error) is grpc.StatusCode.INTERNAL:
         return INTERNAL_TEXT
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
 
 

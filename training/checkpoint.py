@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from detector.errors import RunError
+from detector.errors import RunError, one_line
 from detector.files import replacing
 from training.optimiser import restore_optimiser
 
@@ -65,7 +65,7 @@ class Checkpoint:
             intact = state.pop("digest") == digest(state)
             checkpoint = cls(**state)
         except Exception as error:  # noqa: BLE001  a damaged file makes torch raise almost anything
-            reason = " ".join(str(error).split()).partition(". ")[0][:120]
+            reason = one_line(error).partition(". ")[0][:120]
             raise RunError(
                 f"{path}: expected a checkpoint, found a damaged file or none of ours ({reason}); {_AGAIN}"
             ) from None

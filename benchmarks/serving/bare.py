@@ -4,7 +4,6 @@ So many threads at once each run all members on a batch of their own, with sessi
 these is best is for the machine to say, so the command names them.
 """
 
-import contextlib
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ import onnxruntime
 from benchmarks.serving.children import answer
 from detector.bundle import Bundle
 from detector.device import CUDA, Device
+from detector.session import load_cuda_libraries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class Bare:
         self._device = Device.parse(device)
         self._sessions: dict[int, list[Any]] = {}
         if self._device.provider == CUDA:
-            with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
-                onnxruntime.preload_dlls(directory="")
+            load_cuda_libraries()
 
     def measure(self, command: dict[str, Any]) -> dict[str, Any]:
         """Runs for so many seconds in a `Way`."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from detector.errors import LedgateError, ServiceError
+from detector.errors import LedgateError, ServiceError, one_line
 from serving.auditstore import AuditStore
 from serving.commands.running import opener_of
 from serving.config import ServerConfig, address
@@ -86,7 +86,7 @@ def _try(name: str, attempt: Callable[[], str]) -> Check:
     try:
         return Check(name=name, passed=True, found=attempt())
     except (LedgateError, OSError) as error:
-        return Check(name=name, passed=False, found=" ".join(str(error).split()))
+        return Check(name=name, passed=False, found=one_line(error))
 
 
 def _bundle(opener: Opener, path: Path) -> str:
