@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -54,7 +55,7 @@ class Members:
     def ways(self, images: NDArray[np.float32], pool: ThreadPoolExecutor) -> Iterator[tuple[str, Run]]:
         """Each way by name."""
         yield "one after another", self._one_after_another(self._plain, images)
-        yield "a thread for each", lambda: list(pool.map(lambda each: self._run(each, images), self._plain))
+        yield "a thread for each", self._at_once(self._plain, images, pool)
         yield "IO binding", self._bound(self._plain, images)
         yield "one merged graph", self._one_after_another(self._merged, images)
         yield "merged, IO binding", self._bound(self._merged, images)
@@ -86,6 +87,10 @@ class Members:
     def _one_after_another(self, sessions: Sequence[Any], images: NDArray[np.float32]) -> Run:
         """Plain runs."""
         return lambda: [output for session in sessions for output in self._run(session, images)]
+
+    def _at_once(self, sessions: Sequence[Any], images: NDArray[np.float32], pool: ThreadPoolExecutor) -> Run:
+        """Plain runs, each on a thread of its own."""
+        return lambda: list(chain.from_iterable(pool.map(lambda each: self._run(each, images), sessions)))
 
     def _bound(self, sessions: Sequence[Any], images: NDArray[np.float32]) -> Run:
         """Runs whose images and logits lie at the same places each time."""
