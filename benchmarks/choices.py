@@ -41,13 +41,15 @@ class Choice:
     device: str
     precision: Precision = Precision.FLOAT32
     cuda_graphs: bool = False
+    pinned_memory: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device} {self.precision}{', graphs' if self.cuda_graphs else ''}"
+        more = {"graphs": self.cuda_graphs, "pinned memory": self.pinned_memory}
+        return ", ".join([f"{self.device} {self.precision}", *(name for name, chosen in more.items() if chosen)])
 
     def open(self, bundle: Bundle) -> Detector:
         """The bundle, whether its calibration holds or not."""
-        tuning = Tuning(cuda_graphs=self.cuda_graphs, max_batch=max(BATCHES))
+        tuning = Tuning(cuda_graphs=self.cuda_graphs, pinned_memory=self.pinned_memory, max_batch=max(BATCHES))
         return Detector(replace(bundle, probes=None), device=self.device, precision=self.precision, tuning=tuning)
 
 
@@ -55,8 +57,12 @@ def choices(device: str) -> list[Choice]:
     """What a device offers."""
     kind = device.partition(":")[0]
     precisions = list(Precision) if kind == "tensorrt" else [Precision.FLOAT32, Precision.FLOAT16]
-    graphs = [Choice(device=device, cuda_graphs=True)] if kind == "cuda" else []
-    return [*(Choice(device=device, precision=precision) for precision in precisions), *graphs]
+    found = [Choice(device=device, precision=precision) for precision in precisions]
+    if kind == "cuda":
+        found.append(Choice(device=device, cuda_graphs=True))
+    if kind != "cpu":
+        found.append(Choice(device=device, pinned_memory=True))
+    return found
 
 
 def shift(bundle: Bundle, detector: Detector, images: Images, expected: Verdicts) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
     python -m benchmarks.ways --device cuda --batches 1 64 256 1024 --out ways.json
 
-Everything is in one process, images and logits lie in the computer's memory before and after. On a CPU, CUDA graphs,
-layout and search are left out.
+Everything is in one process, images and logits lie in the computer's memory before and after. On a CPU, pinned
+memory, CUDA graphs, layout and search are left out.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -26,11 +27,13 @@ from benchmarks.ending import finish
 from benchmarks.timing import side_by_side
 from detector.bundle import Bundle
 from detector.device import CPU, CUDA, Device
+from detector.pinned import Pinned
 from detector.provenance import provenance
 from detector.session import load_cuda_libraries
 from detector.shipped import shipped_bundle
 
 Run = Callable[[], Sequence[NDArray[np.float32]]]
+Hold = Callable[[NDArray[np.float32]], AbstractContextManager[NDArray[np.float32]]]
 
 SEED: Final = 0
 
@@ -60,6 +63,10 @@ class Members:
         yield "one merged graph", self._one_after_another(self._merged, images)
         yield "merged, IO binding", self._bound(self._merged, images)
         if self.on_gpu:
+            yield (
+                "a thread for each, pinned memory",
+                self._at_once(self._plain, images, pool, self._pinned(len(images))),
+            )
             yield "CUDA graphs, IO binding", self._bound(self._opened(self._models, enable_cuda_graph="1"), images)
             options = {"channels last": {"prefer_nhwc": "1"}, "search": {"cudnn_conv_algo_search": "EXHAUSTIVE"}}
             for name, more in options.items():
@@ -88,9 +95,20 @@ class Members:
         """Plain runs."""
         return lambda: [output for session in sessions for output in self._run(session, images)]
 
-    def _at_once(self, sessions: Sequence[Any], images: NDArray[np.float32], pool: ThreadPoolExecutor) -> Run:
+    def _at_once(
+        self, sessions: Sequence[Any], images: NDArray[np.float32], pool: ThreadPoolExecutor, hold: Hold = nullcontext
+    ) -> Run:
         """Plain runs, each on a thread of its own."""
-        return lambda: list(chain.from_iterable(pool.map(lambda each: self._run(each, images), sessions)))
+
+        def run() -> list[NDArray[np.float32]]:
+            with hold(images) as held:
+                return list(chain.from_iterable(pool.map(lambda each: self._run(each, held), sessions)))
+
+        return run
+
+    def _pinned(self, count: int) -> Hold:
+        """What copies so many images to page-locked memory, as a server does with `--pinned-memory`."""
+        return Pinned(self._device, count).hold
 
     def _bound(self, sessions: Sequence[Any], images: NDArray[np.float32]) -> Run:
         """Runs whose images and logits lie at the same places each time."""

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
@@ -17,6 +18,7 @@ from detector.device import CPU, TENSORRT, Device, usable_cores
 from detector.errors import DeviceError
 from detector.imageset import Images, as_floats
 from detector.lanes import Lanes
+from detector.pinned import Pinned
 from detector.precision import Precision
 from detector.session import Run, Sessions
 from detector.tuning import Tuning
@@ -71,6 +73,7 @@ class Ensemble:
         self._provider = chosen.provider
         self._max_batch = tuning.max_batch
         self._lanes = Lanes(lanes)
+        self._pinned = Pinned(chosen, tuning.max_batch) if tuning.pinned_memory else None
         # Of all runs, the shortest time of a member for an image: what it takes where nothing is in its way.
         self._image_s = math.inf
 
@@ -94,7 +97,8 @@ class Ensemble:
         floats = np.ascontiguousarray(as_floats(images))
         # On a GPU members at once are faster from one image on: most of a small run is the CPU's part in it.
         worth = self._provider != CPU or len(floats) * len(self._runs) * self._image_s >= _WORTH_S
-        with self._lanes.taken(self._lanes.count if worth else 1) as lanes:
+        held = nullcontext(floats) if self._pinned is None else self._pinned.hold(floats)
+        with held as floats, self._lanes.taken(self._lanes.count if worth else 1) as lanes:
             if lanes == 1 and self._provider != TENSORRT:
                 return np.stack([self._timed(run, floats) for run in self._runs], axis=1)
             return self._divided(floats, lanes)

@@ -58,6 +58,8 @@ class Sessions:
             raise DeviceError(f"precision bfloat16: expected device tensorrt, which alone has it, found {self.device}")
         if self.tuning.cuda_graphs and self.device.provider != CUDA:
             raise DeviceError(f"cuda_graphs: expected device cuda, found {self.device}")
+        if self.tuning.pinned_memory and self.device.provider == CPU:
+            raise DeviceError(f"pinned_memory: expected device cuda or tensorrt, found {self.device}")
 
     def open(self, members: Sequence[bytes]) -> list[Run]:
         """Opens a session for each member.

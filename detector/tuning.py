@@ -13,6 +13,7 @@ class Tuning:
     Attributes:
         max_batch: Most images in one run on TensorRT, whose engines are built for 1 to so many; more are run in parts.
         cuda_graphs: Record the runs of small batches on CUDA once, and replay them.
+        pinned_memory: Hand images of up to `max_batch` to a GPU in page-locked memory, which it reads by itself.
         engine_cache: A folder for TensorRT's engines, which take minutes to build; None keeps none. Whoever can write
             there can run code here.
 
@@ -22,6 +23,7 @@ class Tuning:
 
     max_batch: int = 64
     cuda_graphs: bool = False
+    pinned_memory: bool = False
     engine_cache: Path | None = None
 
     def __post_init__(self) -> None:

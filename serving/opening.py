@@ -27,6 +27,7 @@ class Opener:
         threads: CPU threads of a model; None for the cores this process may use.
         max_batch: Most images in one run.
         cuda_graphs: See `detector.tuning.Tuning`.
+        pinned_memory: The same.
         engine_cache: The same.
     """
 
@@ -35,6 +36,7 @@ class Opener:
     threads: int | None = None
     max_batch: int = 1
     cuda_graphs: bool = False
+    pinned_memory: bool = False
     engine_cache: Path | None = None
 
     def open(self, folder: Path) -> Detector:
@@ -57,7 +59,12 @@ class Opener:
         Raises:
             LedgateError: It does not hold on this device, or does not run.
         """
-        tuning = Tuning(max_batch=self.max_batch, cuda_graphs=self.cuda_graphs, engine_cache=self.engine_cache)
+        tuning = Tuning(
+            max_batch=self.max_batch,
+            cuda_graphs=self.cuda_graphs,
+            pinned_memory=self.pinned_memory,
+            engine_cache=self.engine_cache,
+        )
         detector = Detector(bundle, device=self.device, precision=self.precision, threads=self.threads, tuning=tuning)
         elsewhere = bundle.calibration is not None and bundle.calibration.execution_path != detector.execution_path
         if elsewhere and detector.deviation is not None:

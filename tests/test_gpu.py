@@ -1,7 +1,7 @@
 """What needs a CUDA device: `make test-gpu`.
 
-Last run: H200, 2026-11-26, ONNX Runtime 1.31.1. Those of precision, members at once, CUDA graphs and TensorRT: never;
-see docs/gpu-pending.md.
+Last run: H200, 2026-11-26, ONNX Runtime 1.31.1. Those of precision, members at once, CUDA graphs, pinned memory and
+TensorRT: never; see docs/gpu-pending.md.
 """
 
 import json
@@ -54,7 +54,7 @@ def test_a_calibration_holds_where_its_probes_do(bundle: Bundle, made_on: str, s
     assert Detector.open(bundle.path, device=served_on).classify(make_images(5)).adversarial is not None
 
 
-@pytest.mark.parametrize("words", [(), ("--cuda-graphs",)], ids=["plain", "graphs"])
+@pytest.mark.parametrize("words", [(), ("--cuda-graphs",), ("--pinned-memory",)], ids=["plain", "graphs", "pinned"])
 def test_the_server_runs_on_cuda(calibrated: Bundle, words: tuple[str, ...]) -> None:
     bundle = str(calibrated.path)
     command = [sys.executable, "-m", "ledgate", "serve", bundle, "--port", "0", "--device", "cuda", "--json", *words]
@@ -68,9 +68,10 @@ def test_the_server_runs_on_cuda(calibrated: Bundle, words: tuple[str, ...]) -> 
         assert server.wait(60) == 0
 
 
-def test_callers_at_once_have_their_own_logits() -> None:
-    """Members run at once, from a thread each, and so do callers."""
-    agree_at_once(Ensemble(make_members(), device="cuda"))
+@pytest.mark.parametrize("pinned", [False, True])
+def test_callers_at_once_have_their_own_logits(pinned: bool) -> None:
+    """Members run at once, from a thread each, and so do callers; of page-locked memory some batches are too large."""
+    agree_at_once(Ensemble(make_members(), device="cuda", tuning=Tuning(pinned_memory=pinned, max_batch=32)))
 
 
 def agree_at_once(ensemble: Ensemble) -> None:

@@ -27,5 +27,7 @@ def test_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_what_devices_offer() -> None:
-    assert [str(one) for one in choices("cuda:1")] == ["cuda:1 float32", "cuda:1 float16", "cuda:1 float32, graphs"]
+    assert [str(one) for one in choices("cuda:1")] == [
+        *("cuda:1 float32", "cuda:1 float16", "cuda:1 float32, graphs", "cuda:1 float32, pinned memory"),
+    ]
     assert choices("tensorrt")[2] == Choice(device="tensorrt", precision=Precision.BFLOAT16)

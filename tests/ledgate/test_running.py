@@ -135,6 +135,7 @@ def test_probes_of_no_calibration(bundle: Bundle, refusal: Refusal) -> None:
     [
         (("--device=cpu", "--precision=bfloat16"), "precision bfloat16: expected device tensorrt, which alone has it"),
         (("--device=cpu", "--cuda-graphs"), "cuda_graphs: expected device cuda, found cpu"),
+        (("--device=cpu", "--pinned-memory"), "pinned_memory: expected device cuda or tensorrt, found cpu"),
         (("--device=tpu",), "device: expected auto, cpu, cuda or tensorrt, these two with :INDEX, :all or without"),
     ],
 )
