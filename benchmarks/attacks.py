@@ -2,10 +2,10 @@
 
     scripts/peers && .venv-peers/bin/python -m benchmarks.attacks --out attacks.json
 
-Every library of `benchmarks/peers` whose version of an attack does the same as ours attacks the same ensemble, images
-and labels in the same settings; that they find the same is held by tests/training/attacks/test_reference.py. Where
-an attack could stop early, none does; the radius of `square` is so small that it fools nothing. Goal: at least as fast
-as each; ten times as fast where JSMA looks at pairs.
+Every library of `benchmarks/peers/attacks` whose version of an attack does the same as ours attacks the same
+ensemble, images and labels in the same settings; that they find the same is held by
+tests/training/attacks/test_reference.py. Where an attack could stop early, none does; the radius of `square` is so
+small that it fools nothing. Goal: at least as fast as each; ten times as fast where JSMA looks at pairs.
 
 Ours follow gradients through the folded copy of the networks, as `ledgate attack` does, which is made beforehand;
 theirs are given the networks as they are. What folding alone gains is said beside it: theirs would gain as much by it.
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.ending import finish
-from benchmarks.peers import LIBRARIES, Broken, Counterpart, missing, opened
-from benchmarks.peers.library import Settings
+from benchmarks.peers.attacks import LIBRARIES, Broken, Counterpart, missing, opened
+from benchmarks.peers.attacks.library import Settings
 from benchmarks.timing import Work, ratio, side_by_side
 from detector import goal
 from detector.oracle import Oracle

@@ -121,7 +121,7 @@ def classify_request(images: NDArray[np.float32]) -> bytes:
 def peer(name: str, bundle: Path) -> Served:
     """Another server around the same members."""
     place, method, payload = PEERS[name]
-    return Served(Child([str(PYTHON), "-m", f"benchmarks.serving.peers.{place}", str(bundle)]), method, payload)
+    return Served(Child([str(PYTHON), "-m", f"benchmarks.peers.servers.{place}", str(bundle)]), method, payload)
 
 
 def infer_request(images: NDArray[np.float32]) -> bytes:

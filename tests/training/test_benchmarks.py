@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 from benchmarks import attacks
-from benchmarks.peers import Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks import Broken, Counterpart, Library, Settings
 from training.attacks import BIM, FGSM, Untargeted
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks.serving.peers.launching import free_port, tell_when
-from benchmarks.serving.peers.sessions import Sessions
+from benchmarks.peers.servers.launching import free_port, tell_when
+from benchmarks.peers.servers.sessions import Sessions
 from detector.device import usable_cores
 from protos.inference import inference_pb2, inference_pb2_grpc
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from adv_lib.attacks import carlini_wagner_l2, pgd_linf
 from torch import Tensor
 
-from benchmarks.peers.library import Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import Broken, Counterpart, Library, Settings
 from training.attacks import BIM, PGD, CarliniWagner
 
 

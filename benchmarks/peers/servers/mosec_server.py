@@ -12,8 +12,8 @@ import numpy as np
 from mosec import Server, Worker  # type: ignore[import-not-found,unused-ignore]
 from numpy.typing import NDArray
 
-from benchmarks.serving.peers.launching import free_port, tell_when
-from benchmarks.serving.peers.sessions import Sessions
+from benchmarks.peers.servers.launching import free_port, tell_when
+from benchmarks.peers.servers.sessions import Sessions
 from detector.device import usable_cores
 
 _BUNDLE: Final = "LEDGATE_BENCHMARK_BUNDLE"  # mosec keeps the command line to itself

@@ -6,7 +6,7 @@ import torch
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
-from benchmarks.peers.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
 from detector.square import Square
 
 

@@ -9,7 +9,7 @@ from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from torch import Tensor
 
-from benchmarks.peers.library import Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import Broken, Counterpart, Library, Settings
 from training.attacks import BIM, FGSM, PGD, CarliniWagner
 
 

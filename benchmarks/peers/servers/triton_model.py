@@ -12,7 +12,7 @@ sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
 import numpy as np  # noqa: E402
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # noqa: E402
 
-from benchmarks.serving.peers.sessions import Sessions  # noqa: E402
+from benchmarks.peers.servers.sessions import Sessions  # noqa: E402
 
 
 class TritonPythonModel:

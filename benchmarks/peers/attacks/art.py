@@ -9,7 +9,7 @@ from art.attacks import evasion
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from benchmarks.peers.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
 from detector.square import Square
 from training.attacks import BIM, EAD, FGSM, MIM, PGD, CarliniWagner, JSMAPairs
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from benchmarks.peers.library import Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import Broken, Counterpart, Library, Settings
 from training.attacks import BIM, EAD, FGSM, MIM, PGD, CarliniWagner
 from training.attacks.minimum import MinimumAttack
 

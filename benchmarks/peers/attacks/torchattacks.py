@@ -6,7 +6,7 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from benchmarks.peers.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
+from benchmarks.peers.attacks.library import SQUARE_DIFFERS, Broken, Counterpart, Library, Settings
 from detector.square import Square
 from training.attacks import BIM, EAD, FGSM, MIM, PGD, AutoAttack, CarliniWagner, JSMAPairs
 
