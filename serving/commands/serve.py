@@ -85,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from serving.logs import LogFormat, configure_logging
     from serving.operations import Operations
     from serving.reload import Reloader
+    from serving.scheduling import interrupt_less
     from serving.server import Server
     from serving.settings import settle
 
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
         return _dry_run(options, bundles, config, operating)
     configure_logging(options.log_level, LogFormat(options.log_format))
     operating.warn(config)
+    interrupt_less()  # before any thread of gRPC begins
     with (
         Operations(operating, config) as operations,
         Server(config, models=len(bundles), **operations.for_server()) as server,
