@@ -53,7 +53,7 @@ class Members:
         if self.on_gpu:
             load_cuda_libraries()
         self._plain = self._opened(self._models)
-        self._merged = self._opened([_merged(self._models, self._input)])
+        self._merged = self._opened([merged(self._models, self._input)])
 
     def ways(self, images: NDArray[np.float32], pool: ThreadPoolExecutor) -> Iterator[tuple[str, Run]]:
         """Each way by name."""
@@ -134,8 +134,8 @@ class Members:
         return run
 
 
-def _merged(models: Sequence[bytes], name: str) -> bytes:
-    """One graph with all members, which share their input."""
+def merged(models: Sequence[bytes], name: str) -> bytes:
+    """One graph with all members, which share their input, and an output for each."""
     parts = [compose.add_prefix(onnx.load_from_string(model), f"member{k}_") for k, model in enumerate(models)]
     whole = parts[0]
     for part in parts[1:]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.serving.bare import Way
 from benchmarks.serving.children import ROOT, Child, module
 from benchmarks.serving.echo import METHOD as ECHO
+from benchmarks.serving.echo import THREADS
 from protos.ledgate.v1 import classifier_pb2
 
 CLASSIFY: Final = "/ledgate.v1.Classifier/Classify"
@@ -107,9 +108,9 @@ def ours(bundle: Path, device: str, *options: str) -> Served:
     return Served(Child([*command, "--log-level", "warning"]), CLASSIFY, classify_request)
 
 
-def echo() -> Served:
-    """The empty service, with our payload."""
-    return Served(Child(module("benchmarks.serving.echo")), ECHO, classify_request)
+def echo(kind: str = THREADS) -> Served:
+    """The empty service, with our payload, on one of `benchmarks.serving.echo.KINDS`."""
+    return Served(Child(module("benchmarks.serving.echo", kind)), ECHO, classify_request)
 
 
 def classify_request(images: NDArray[np.float32]) -> bytes:

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from benchmarks.firstcome import FirstCome
 from benchmarks.memory import flatness, resident_mib
+from benchmarks.score_in_graph import with_score
+from detector.bundle import Bundle
+from detector.diversity import log_diversity
+from detector.ensemble import Ensemble
 from serving.queue import RequestQueue
 
 ROOT = Path(__file__).parents[3]
@@ -120,3 +125,37 @@ def test_ways(folder: Path, tmp_path: Path) -> None:
     assert list(rows) == ["1", "3"]
     assert all(0 < ms < 1000 for row in rows.values() for ms in row.values())
     assert f"| a thread for each | {rows['1']['a thread for each']:.3g} | " in done.stdout
+
+
+def test_echoes(tmp_path: Path) -> None:
+    found, said = quick("echoes", tmp_path / "echoes.json")
+    (kinds,) = found["callers"].values()
+    assert {"threads-1", "threads-4", "threads-32", "deferred", "asyncio"} <= set(kinds)
+    for kind, turns in kinds.items():
+        assert all(turn["calls_per_s"] > 0 for turn in turns)
+        assert f"| 2 | {kind} | " in said
+
+
+def test_the_score_in_the_graph_is_log_diversity(folder: Path) -> None:
+    """Of the members as they are, and times a factor; so what the benchmark compares is the same score."""
+    bundle = Bundle.open(folder / "tiny")
+    images = np.random.default_rng(0).random((20, *bundle.input.shape), dtype=np.float32)
+    logits = Ensemble(bundle.members, device="cpu").logits(images).astype(np.float64)
+    for factor in (1.0, 2.0):
+        session = onnxruntime.InferenceSession(with_score(bundle, factor), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {bundle.input.name: images})
+        np.testing.assert_allclose(found, log_diversity(factor * logits), rtol=1e-4, atol=1e-4)
+
+
+def test_score_in_graph(tmp_path: Path) -> None:
+    out = tmp_path / "score.json"
+    words = ("--repeats=1", "--calls=1", "--images=8", f"--out={out}")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.score_in_graph", *words],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(out.read_text())
+    assert found["score"]["as they are"]["images"] == 8
+    assert found["score"]["as they are"]["largest"] < 1e-4
+    assert all(ms > 0 for row in found["cpu_ms"].values() for ms in row.values())
