@@ -1,5 +1,5 @@
-"""`ledgate serve` with a queue in strict order of arrival, to compare with: what is left of a large request stays in
-front, and whoever comes meanwhile waits for all of it. For `benchmarks.fairness` alone; the product has no such queue.
+"""`ledgate serve` with a queue in strict order of arrival, to compare with: whoever comes waits for all that others
+have waiting, and for all of a large request. For `benchmarks.fairness` alone; the product has no such queue.
 """
 
 import sys
@@ -7,18 +7,23 @@ from typing import TypeVar
 
 from ledgate.cli import main
 from serving import batcher
-from serving.queue import RequestQueue, Waiting
+from serving.queue import Caller, RequestQueue, Waiting
 
 T = TypeVar("T", bound=Waiting)
 
 
 class FirstCome(RequestQueue[T]):
-    """The server's own queue, but for whose turn it is after a part of a large request."""
+    """The server's own queue, in which all callers are one, and what is left of a large request stays in front."""
 
-    def take(self, now_s: float, *, flush: bool = False) -> tuple[list[T], list[T]]:
-        """The next batch; nobody has to go behind the others."""
-        self._last = None
-        return super().take(now_s, flush=flush)
+    def _name(self, _: T) -> str:
+        """All are one."""
+        return ""
+
+    def _part(self, request: T, caller: Caller[T], room: int) -> T:
+        """Nobody has to go behind the others."""
+        part = super()._part(request, caller, room)
+        caller.last = None
+        return part
 
 
 if __name__ == "__main__":

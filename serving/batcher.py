@@ -70,6 +70,7 @@ class Batcher:
         self._queue: RequestQueue[Ticket] = RequestQueue(
             max_batch=config.max_batch, batch_wait_s=config.batch_wait_s, max_queue=config.max_queue
         )
+        self._spare = config.max_queue // 4
         self._condition = threading.Condition()
         self._lanes = detector.lanes
         # Batches that have a lane, and all that are not answered yet, these included.
@@ -91,14 +92,18 @@ class Batcher:
         """Images in the queue."""
         return self._queue.images
 
-    def admit(self, count: int) -> None:
+    def admit(self, count: int, *, patient: bool = False) -> None:
         """Says before any work is done for a request whether there is room for its images.
+
+        Args:
+            count: How many these are.
+            patient: It can wait: then a quarter of the queue is left to those who cannot.
 
         Raises:
             QueueFull: The queue is full.
         """
         with self._condition:
-            self._queue.admit(count)
+            self._queue.admit(count, spare=self._spare if patient else 0)
 
     def submit(self, ticket: Ticket) -> None:
         """Puts a request into the queue.

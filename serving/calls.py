@@ -68,7 +68,7 @@ class Calls(grpc.ServerInterceptor):
         observers: Told of every answer, on the thread that gives it, a batch's perhaps; they have to be quick.
         tokens: Without one of these a call is UNAUTHENTICATED; None lets everybody in.
         naming: Whether a call without a request id is given one, which its caller learns from the
-            trailing metadata `x-request-id`.
+            trailing metadata `x-request-id`. A stream is given one for all its messages without.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Calls(grpc.ServerInterceptor):
 
     def _observed(self, method: str, handler: Handler) -> Handler:
         """A handler that tells the observers how it ended."""
-        if not self._observers:
+        if not self._observers and not self._naming:
             return handler
         name, behaviour = method.lstrip("/"), behaviour_of(handler)
         if handler.response_streaming:
@@ -162,19 +162,21 @@ class Calls(grpc.ServerInterceptor):
 
         def observed(request: Any, context: Any) -> Iterator[Any]:
             caller, peer = _caller.get(), context.peer()
+            named = _named(context) if self._naming else ""
             told, ended = False, False
             try:
                 for reply in behaviour(request, context):
                     if isinstance(reply, classifier_pb2.ClassifyStreamResponse):
                         told = True
                         answer = None if reply.HasField("status") else reply.response
-                        self._tell(Answered(method, _outcome(reply), None, reply.request_id, answer, caller, peer))
+                        request_id = reply.request_id or named
+                        self._tell(Answered(method, _outcome(reply), None, request_id, answer, caller, peer))
                     yield reply
                 ended = True
             finally:
                 code = context.code() or (grpc.StatusCode.OK if ended else grpc.StatusCode.CANCELLED)
                 if not told or code is not grpc.StatusCode.OK:
-                    self._tell(Answered(method, code, None, "", None, caller, peer))
+                    self._tell(Answered(method, code, None, named, None, caller, peer))
 
         return observed
 
@@ -185,6 +187,11 @@ class Calls(grpc.ServerInterceptor):
                 observer(answered)
             except Exception:
                 log.exception("%s: an observer failed", answered.method)
+
+
+def caller_of(context: grpc.ServicerContext) -> str:
+    """Who makes the call in whose context this runs: the name of his token, else the address of his connection."""
+    return _caller.get() or context.peer()
 
 
 def given_id() -> str:

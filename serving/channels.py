@@ -20,6 +20,9 @@ _OPTIONS: Final = [
     # A server that is just starting is found soon; gRPC would wait up to two minutes between tries.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # Each client has a connection of its own, though others in this process go to the same server: a server shares
+    # itself among connections.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 # A name may stand for several servers, which gRPC finds again when they move. Calls go to each in turn; those whose
 # health is not SERVING, as while they drain, are left out. gRPC asks for it by itself, without the stubs of health.

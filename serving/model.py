@@ -1,9 +1,9 @@
 """One model as it is served: what reads its requests, runs them, and writes its replies."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
+from functools import partial
 
 from detector.errors import PermissionDenied
 from detector.verdicts import Verdicts
@@ -11,7 +11,9 @@ from protos.ledgate.v1 import classifier_pb2
 from serving.batcher import Batcher
 from serving.config import Reply, ServerConfig
 from serving.detecting import Detecting
+from serving.origin import Origin
 from serving.replies import ReplyWriter, execution_path
+from serving.requestid import check_request_id
 from serving.requests import DTYPES, RequestReader
 from serving.ticket import Ticket
 from serving.watching import Watcher
@@ -35,21 +37,12 @@ class Model:
         self._writer = ReplyWriter(detector, config)
         self._description = _describe(detector, config)
 
-    def submit(
-        self,
-        request: classifier_pb2.ClassifyRequest,
-        *,
-        given_id: str = "",
-        remaining_s: float = math.inf,
-        check_wanted: Callable[[], None] = lambda: None,
-    ) -> Ticket:
+    def submit(self, request: classifier_pb2.ClassifyRequest, origin: Origin) -> Ticket:
         """Checks a request and puts it into the queue.
 
         Args:
             request: The message.
-            given_id: By which the request is known where its caller has not named it.
-            remaining_s: How long its caller will wait.
-            check_wanted: Raises where nobody waits any more; asked before each image is decoded.
+            origin: Where it comes from.
 
         Raises:
             InputError: The request does not fit.
@@ -58,17 +51,19 @@ class Model:
             Unavailable: The server has stopped.
         """
         since_s = time.monotonic()
+        check_request_id(request.request_id)
         if request.return_member_probabilities and not self._config.allow_members:
             raise PermissionDenied(
                 "return_member_probabilities: expected false, found true; this server was started without "
                 "--allow-members"
             )
         ticket = Ticket(
-            self._reader.images(request, self.batcher.admit, check_wanted),
+            self._reader.images(request, partial(self.batcher.admit, patient=origin.patient), origin.check_wanted),
+            caller=origin.caller,
             members=request.return_member_probabilities,
-            request_id=request.request_id or given_id,
+            request_id=request.request_id or origin.given_id,
             since_s=since_s,
-            deadline_s=since_s + remaining_s,
+            deadline_s=since_s + origin.remaining_s,
             context=copy_context(),
         )
         self.batcher.submit(ticket)

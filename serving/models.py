@@ -5,10 +5,9 @@ replace one, the new version takes its place first. From then on nobody new find
 answers what is in its queue and lets go of its detector.
 """
 
-import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from detector.errors import InputError, NotFound
@@ -17,6 +16,7 @@ from serving.batcher import Batcher, Replaced
 from serving.config import ServerConfig
 from serving.detecting import Detecting
 from serving.model import Model
+from serving.origin import Origin
 from serving.stream import Accepted
 from serving.watching import Watcher
 
@@ -75,20 +75,12 @@ class Models:
             raise NotFound(f"model: expected {' or '.join(current)}, found {found!r}")
         return current[name]
 
-    def submit(
-        self,
-        request: classifier_pb2.ClassifyRequest,
-        *,
-        given_id: str = "",
-        remaining_s: float = math.inf,
-        check_wanted: Callable[[], None] = lambda: None,
-    ) -> Accepted:
+    def submit(self, request: classifier_pb2.ClassifyRequest, origin: Origin) -> Accepted:
         """Checks a request and puts it into its model's queue; raises what `find` and `Model.submit` raise."""
         while True:
             model = self.find(request.model)
             try:
-                ticket = model.submit(request, given_id=given_id, remaining_s=remaining_s, check_wanted=check_wanted)
-                return Accepted(model=model, ticket=ticket)
+                return Accepted(model=model, ticket=model.submit(request, origin))
             except Replaced:  # after it was found: its successor is there already
                 continue
 

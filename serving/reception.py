@@ -6,11 +6,12 @@ from functools import partial
 import grpc
 
 from protos.ledgate.v1 import classifier_pb2
-from serving.calls import given_id
+from serving.calls import caller_of, given_id
 from serving.config import ServerConfig
 from serving.detecting import Detecting
 from serving.gate import Gate, OnDrain
 from serving.models import Models
+from serving.origin import Origin
 from serving.rpc import check_wanted, on_end, remaining_s
 from serving.stream import Accepted
 from serving.watching import Watcher
@@ -46,14 +47,18 @@ class Reception:
         self.gate.enter(on_drain)
         on_end(context, partial(self.gate.leave, on_drain))
 
-    def accept(self, context: grpc.ServicerContext, request: classifier_pb2.ClassifyRequest) -> Accepted:
-        """Checks a request and puts it into its model's queue, for as long as its caller will wait."""
-        return self.models.submit(
-            request,
-            given_id=given_id(),
-            remaining_s=remaining_s(context),
-            check_wanted=partial(check_wanted, context),
-        )
+    def accept(
+        self, context: grpc.ServicerContext, request: classifier_pb2.ClassifyRequest, *, patient: bool = False
+    ) -> Accepted:
+        """Checks a request and puts it into its model's queue, for as long as its caller will wait.
+
+        Args:
+            context: Of its call.
+            request: The message.
+            patient: See `Origin`.
+        """
+        origin = Origin(caller_of(context), given_id(), remaining_s(context), partial(check_wanted, context), patient)
+        return self.models.submit(request, origin)
 
     def drain(self, timeout_s: float) -> int:
         """Lets nobody in any more and waits for the calls inside; returns how many are left."""

@@ -38,7 +38,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServicer):
         self, request_iterator: Iterator[classifier_pb2.ClassifyRequest], context: grpc.ServicerContext
     ) -> Iterator[classifier_pb2.ClassifyStreamResponse]:
         """Classifies a stream of requests, answered in order."""
-        stream = Stream(partial(self._reception.accept, context), window=self._config.stream_window)
+        accept = partial(self._reception.accept, context, patient=True)
+        stream = Stream(accept, window=self._config.stream_window, ahead=2 * self._config.max_batch)
         guarded(context, partial(self._enter_stream, context, stream))
         yield from stream.responses(request_iterator)
         if stream.refusal is not None:

@@ -1,9 +1,11 @@
 """One stream: requests are read ahead, so that several share a batch, and answered in order.
 
 A thread reads; the thread that gRPC gives the call answers. Between them is a window: when so many
-requests have been read and not answered, reading stops, and gRPC's flow control holds the caller up.
+requests, or so many images, have been read and not answered, reading stops, and gRPC's flow control holds the caller
+up. So it does where the model's queue is full: nobody who can be held up is refused.
 """
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -11,16 +13,22 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import grpc
 from google.rpc import status_pb2
 
-from detector.errors import LedgateError
+from detector.errors import LedgateError, QueueFull
 from protos.ledgate.v1 import classifier_pb2
+from serving.calls import given_id
 from serving.messages import Unreadable
 from serving.model import Model
+from serving.requestid import MAX_CHARACTERS
 from serving.status import forgotten, log_refusal, status_of
 from serving.ticket import Ticket
+
+# Where a queue is full, so long until it is asked again.
+_AGAIN_S: Final = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,11 @@ class Accepted:
 
     model: Model
     ticket: Ticket
+
+    @property
+    def images(self) -> int:
+        """How many it has."""
+        return self.ticket.count
 
     def cancel(self) -> None:
         """Gives up its place."""
@@ -44,6 +57,7 @@ class _Refused:
     """A request that was refused when it was read. Not the error, which would hold the request."""
 
     status: status_pb2.Status
+    images: int = 0
 
     def cancel(self) -> None:
         """There is nothing to give up."""
@@ -75,6 +89,7 @@ class Stream:
     Args:
         accept: Checks a request and puts it into a queue.
         window: Most requests that have been read and not answered.
+        ahead: So many images wait behind the request whose turn it is to be answered, and no more is read.
         clock: Seconds, never going back.
 
     Attributes:
@@ -86,10 +101,12 @@ class Stream:
         accept: Callable[[classifier_pb2.ClassifyRequest], Accepted],
         *,
         window: int,
+        ahead: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._accept = accept
         self._window = window
+        self._ahead = ahead
         self._clock = clock
         self._condition = threading.Condition()
         self._messages: deque[_Message] = deque()
@@ -152,8 +169,13 @@ class Stream:
 
     def _has_room(self) -> bool:
         """Waits until the window has room; False where nothing is to be read any more."""
+
+        def room() -> bool:
+            behind = sum(message.outcome.images for message in itertools.islice(self._messages, 1, None))
+            return len(self._messages) < self._window and behind < self._ahead
+
         with self._condition:
-            self._condition.wait_for(lambda: len(self._messages) < self._window or self._ended)
+            self._condition.wait_for(lambda: room() or self._ended)
             return not self._ended
 
     def _message(self, request: classifier_pb2.ClassifyRequest | Unreadable) -> _Message:
@@ -162,11 +184,22 @@ class Stream:
         try:
             if isinstance(request, Unreadable):
                 request.refuse()
-            request_id = request.request_id
-            outcome: Accepted | _Refused = self._accept(request)
+            request_id = request.request_id[:MAX_CHARACTERS]  # one that is longer is refused, not told back
+            outcome: Accepted | _Refused = self._accepted(request)
         except Exception as error:  # noqa: BLE001  it becomes the answer to this message
             outcome = _Refused(status=_refused(error, request_id))
         return _Message(request_id=request_id, outcome=outcome)
+
+    def _accepted(self, request: classifier_pb2.ClassifyRequest) -> Accepted:
+        """Puts a request into its queue, as soon as there is room; raises where it is refused."""
+        while True:
+            try:
+                return self._accept(request)
+            except QueueFull:
+                with self._condition:
+                    self._condition.wait_for(lambda: self._ended, _AGAIN_S)
+                    if self._ended:
+                        raise
 
     def _append(self, message: _Message) -> None:
         """Puts a message into the window, unless the stream ended meanwhile."""
@@ -180,5 +213,5 @@ class Stream:
 
 def _refused(error: Exception, request_id: str) -> status_pb2.Status:
     """The answer to a message that is refused."""
-    log_refusal(error, request_id)
+    log_refusal(error, request_id or given_id())
     return status_of(forgotten(error))

@@ -18,6 +18,7 @@ class Ticket:
 
     Args:
         images: (N, C, H, W), checked.
+        caller: Among whom the model is shared; see `serving.queue`.
         members: Whether the caller wants the members' probabilities.
         request_id: The caller's name for the request, for the log.
         since_s: When it came, on the batcher's clock.
@@ -31,6 +32,7 @@ class Ticket:
         "_outcome",
         "_parts",
         "_then",
+        "caller",
         "context",
         "deadline_s",
         "images",
@@ -43,6 +45,7 @@ class Ticket:
         self,
         images: Images,
         *,
+        caller: str = "",
         members: bool = False,
         request_id: str = "",
         since_s: float = 0.0,
@@ -50,6 +53,7 @@ class Ticket:
         context: Context | None = None,
     ) -> None:
         self.images = images
+        self.caller = caller
         self.members = members
         self.request_id = request_id
         self.since_s = since_s

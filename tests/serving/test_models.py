@@ -1,6 +1,5 @@
 """The models by name: who is found, and what happens between finding one and asking it."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from detector.errors import InputError, NotFound, Unavailable
 from serving.config import ServerConfig
 from serving.model import Model
 from serving.models import Models
+from serving.origin import Origin
 from tests.serving.conftest import GatedDetector, picture, request
 
 
@@ -32,7 +32,7 @@ def renamed(detector: Detector, name: str) -> GatedDetector:
 
 
 def score(models: Models, number: int, model: str = "") -> float:
-    return float(models.submit(request(number, model=model), remaining_s=math.inf).reply("").results[0].score)
+    return float(models.submit(request(number, model=model), Origin()).reply("").results[0].score)
 
 
 def expected(detector: Detector, number: int) -> float:
@@ -90,7 +90,7 @@ def test_closing_ends_the_old_versions_too(tiny: Detector, twins: Detector) -> N
     stuck = GatedDetector(tiny)
     models = Models(ServerConfig(max_batch=1))
     models.open([stuck])
-    tickets = [models.submit(request(number), remaining_s=math.inf) for number in range(3)]
+    tickets = [models.submit(request(number), Origin()) for number in range(3)]
     stuck.wait_for_run()
     models.replace(renamed(twins, "tiny"))
     models.close()

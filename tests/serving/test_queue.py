@@ -15,6 +15,7 @@ class Item:
     count: int = 1
     since_s: float = 0.0
     deadline_s: float = math.inf
+    caller: str = ""
     whole: "Item | None" = None
     start: int = 0
 
@@ -228,21 +229,81 @@ def test_clear_takes_out_all() -> None:
     assert (len(waiting), waiting.images) == (0, 0)
 
 
+class Twin:
+    """The obvious way: lists that are looked through. Who has queued up anew is at the end of the line."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Item, int]] = []  # in order of arrival, with the images that are left
+        self.own: dict[str, list[Item]] = {}
+        self.turns: dict[str, int] = {}
+        self.line: list[str] = []
+        self.turn = 0
+        self.last: dict[str, Item] = {}
+
+    def put(self, item: Item) -> None:
+        if not self.waiting:
+            self.own, self.turns, self.line = {}, {}, []
+        if not self.own.get(item.caller):
+            self.own[item.caller] = []
+            self.turns[item.caller] = max(self.turns.get(item.caller, 0), self.turn)
+            self.line = [*(name for name in self.line if name != item.caller), item.caller]
+        self.own[item.caller].append(item)
+        self.waiting.append((item, item.count))
+
+    def remove(self, item: Item) -> None:
+        self.waiting = [each for each in self.waiting if each[0] is not item]
+        self.own[item.caller].remove(item)
+        if self.last.get(item.caller) is item:
+            del self.last[item.caller]
+
+    def take(self, now_s: float, max_batch: int, wait_s: float) -> tuple[list[tuple[Item, int, int]], list[Item]]:
+        expired = [item for item, _ in self.waiting if item.deadline_s <= now_s]
+        for item in expired:
+            self.remove(item)
+        batch = list[tuple[Item, int, int]]()
+        images = sum(left for _, left in self.waiting)
+        due = images >= max_batch or any(now_s >= item.since_s + wait_s for item, _ in self.waiting[:1])
+        room = max_batch if due else 0
+        while room and any(self.own.values()):
+            name = min((name for name in self.line if self.own[name]), key=self.turns.__getitem__)
+            if (last := self.last.pop(name, None)) is not None:
+                self.own[name].remove(last)
+                self.own[name].append(last)
+            item = self.own[name][0]
+            if room < item.count <= max_batch:
+                break
+            left = dict(self.waiting)[item]
+            took = min(left, room)
+            batch.append((item, item.count - left, item.count - left + took))
+            room -= took
+            if took == left:
+                self.remove(item)
+            else:
+                self.waiting = [(each, left - took if each is item else own) for each, own in self.waiting]
+                self.last[name] = item
+            self.turn = self.turns[name]
+            self.turns[name] += took
+            self.line.remove(name)
+            self.line.append(name)
+        return batch, expired
+
+
+@pytest.mark.parametrize("callers", ["a", "ab", "abcd"])
 @pytest.mark.parametrize("seed", range(20))
-def test_against_a_list(seed: int) -> None:
-    """Random traffic against an obvious twin: a list of (request, images left) that is read from the front."""
+def test_against_lists(seed: int, callers: str) -> None:
+    """Random traffic against the twin."""
     rng = np.random.default_rng(seed)
-    waiting, twin = queue(max_batch=8, batch_wait_s=2.0, max_queue=30), list[tuple[Item, int]]()
-    last: Item | None = None
+    waiting, twin = queue(max_batch=8, batch_wait_s=2.0, max_queue=30), Twin()
     now_s = 0.0
     for _ in range(300):
         now_s += float(rng.integers(0, 3)) / 2
         action = rng.integers(0, 5)
         if action < 3:
             item = Item(int(rng.choice([1, 2, 3, 5, 8, 9, 12, 20, 40])), now_s, now_s + float(rng.integers(1, 12)))
-            others = sum(left for other, left in twin if other.count <= 30)
+            item.caller = str(rng.choice(list(callers)))
+            others = sum(left for other, left in twin.waiting if other.count <= 30)
             if (
-                others >= 30 or any(other.count > 30 for other, _ in twin)
+                others >= 30 or any(other.count > 30 for other, _ in twin.waiting)
                 if item.count > 30
                 else others + item.count > 30
             ):
@@ -250,26 +311,79 @@ def test_against_a_list(seed: int) -> None:
                     waiting.put(item)
             else:
                 waiting.put(item)
-                twin.append((item, item.count))
-        elif action == 3 and twin:
-            item, _ = twin.pop(int(rng.integers(len(twin))))
+                twin.put(item)
+        elif action == 3 and twin.waiting:
+            item, _ = twin.waiting[int(rng.integers(len(twin.waiting)))]
+            twin.remove(item)
             assert waiting.remove(item)
         else:
-            expired = [item for item, _ in twin if item.deadline_s <= now_s]
-            twin = [(item, left) for item, left in twin if item not in expired]
-            batch = list[tuple[Item, int, int]]()
-            due = twin and (sum(left for _, left in twin) >= 8 or now_s >= twin[0][0].since_s + 2.0)
-            if due:
-                twin = [each for each in twin if each[0] is not last] + [each for each in twin if each[0] is last]
-                last = None
-            room = 8 if due else 0
-            while twin and room and (twin[0][0].count > 8 or twin[0][0].count <= room):
-                item, left = twin.pop(0)
-                took = min(left, room)
-                batch.append((item, item.count - left, item.count - left + took))
-                room -= took
-                if left > took:
-                    twin.insert(0, (last := item, left - took))
+            batch, expired = twin.take(now_s, 8, 2.0)
             found, late = waiting.take(now_s)
             assert (spans(found), late) == (batch, expired)
-        assert (len(waiting), waiting.images) == (len(twin), sum(left for _, left in twin))
+        assert (len(waiting), waiting.images) == (len(twin.waiting), sum(left for _, left in twin.waiting))
+
+
+def of(caller: str, *counts: int) -> list[Item]:
+    """Requests of one caller."""
+    return [Item(count, caller=caller) for count in counts]
+
+
+@pytest.mark.parametrize("bulk", [[1] * 1000, [8] * 100, [31] * 30, [32] * 30, [256] * 4, [1000]], ids=str)
+def test_one_image_waits_for_no_more_than_the_batch_under_way(bulk: list[int]) -> None:
+    """However another caller divides his thousand images into requests."""
+    waiting = queue(max_batch=32, max_queue=2000)
+    for item in of("bulk", *bulk):
+        waiting.put(item)
+    waiting.take(0.0)
+    for number in range(5):
+        (small,) = of(f"small {number}", 1)
+        waiting.put(small)
+        assert small in waiting.take(0.0)[0]
+
+
+def test_callers_share_the_model_evenly_in_images() -> None:
+    """One asks in single images, one in sixteens, one in thousands; each gets a third."""
+    waiting = queue(max_batch=32, max_queue=10_000)
+    for item in (*of("singles", *[1] * 1000), *of("sixteens", *[16] * 60), *of("thousand", 1000)):
+        waiting.put(item)
+    had = dict.fromkeys(["singles", "sixteens", "thousand"], 0)
+    for _ in range(60):
+        for item in waiting.take(0.0)[0]:
+            had[(item.whole or item).caller] += item.count
+    assert sum(had.values()) == 60 * 32
+    assert max(had.values()) - min(had.values()) <= 32 + 16
+
+
+def test_who_comes_late_does_not_catch_up() -> None:
+    """What others had before he came is not counted against them."""
+    waiting = queue(max_batch=4, max_queue=1000)
+    for item in of("early", *[1] * 100):
+        waiting.put(item)
+    for _ in range(10):
+        waiting.take(0.0)
+    for item in of("late", *[1] * 100):
+        waiting.put(item)
+    callers = [item.caller for _ in range(5) for item in waiting.take(0.0)[0]]
+    assert callers.count("early") == 10
+
+
+def test_a_callers_own_requests_stay_in_order() -> None:
+    waiting = queue(max_batch=4, max_queue=1000)
+    mine, theirs = of("mine", 1, 2, 1, 3, 1), of("theirs", 2, 2, 2)
+    for item in (*mine, *theirs):
+        waiting.put(item)
+    taken = [item for _ in range(6) for item in waiting.take(0.0)[0]]
+    assert [item for item in taken if item.caller == "mine"] == mine
+    assert [item for item in taken if item.caller == "theirs"] == theirs
+
+
+def test_callers_who_have_gone_leave_nothing_behind() -> None:
+    """Also while another always has something waiting."""
+    waiting = queue(max_batch=4, max_queue=1000)
+    for number in range(500):
+        for item in (*of("always", 1, 1, 1, 1), *of(f"once {number}", 1)):
+            waiting.put(item)
+        waiting.take(0.0)
+        if number % 2:
+            waiting.take(0.0)
+    assert len(waiting._callers) + len(waiting._turns) < 20

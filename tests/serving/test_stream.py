@@ -1,6 +1,7 @@
 """Streams: in order, with bad messages between, read ahead within a window, and gone when the caller is."""
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -38,6 +39,15 @@ def give_time(served: Served) -> None:
     """Some calls of another kind: time enough to read on, for a stream that does."""
     for _ in range(20):
         served.stub.GetModel(pb.GetModelRequest())
+
+
+def draining(served: Served) -> bool:
+    """Whether the server lets nobody in any more."""
+    try:
+        served.stub.GetModel(pb.GetModelRequest())
+    except grpc.RpcError as error:
+        return "draining" in str(error)
+    return False
 
 
 @pytest.fixture
@@ -111,7 +121,7 @@ def test_refusals_fill_the_window_too(serve: Serve, gated: GatedDetector, submis
     assert kinds == ["response", "status", "status", "status", "response", "response"]
 
 
-def test_a_full_queue_is_the_status_of_that_message(
+def test_where_the_queue_is_full_the_stream_is_held_up(
     serve: Serve, gated: GatedDetector, tiny: Detector, twins: Detector, submissions: Submissions
 ) -> None:
     served = serve(gated, twins, max_queue=1)
@@ -119,15 +129,67 @@ def test_a_full_queue_is_the_status_of_that_message(
     gated.wait_for_run()
     messages = [request(1), request(2), request(3), request(4, model="twins")]
     answers = served.stub.ClassifyStream(iter(messages))
-    submissions.wait(3)  # the first and the last of them: all have been read
+    submissions.wait(2)  # the call and the first message; the second finds no room
+    give_time(served)
+    assert submissions.total == 2
+    with pytest.raises(grpc.RpcError, match="queue: expected room for 1 images"):
+        served.stub.Classify(request(5))
     gated.release()
     assert_own(stuck.result(), tiny, 0)
-    first, second, third, last = list(answers)
-    assert_own(first.response, tiny, 1)
-    for refused in (second, third):
-        assert refused.status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-        assert refused.status.message.startswith("queue: expected room for 1 images")
+    *own, last = list(answers)
+    for number, answer in enumerate(own, 1):
+        assert_own(answer.response, tiny, number)
     assert_own(last.response, twins, 4)
+
+
+def test_a_stream_that_waits_for_room_ends_when_the_server_stops(
+    serve: Serve, gated: GatedDetector, tiny: Detector, submissions: Submissions
+) -> None:
+    served = serve(gated, max_queue=1)
+    stuck = served.stub.Classify.future(request(0))
+    gated.wait_for_run()
+    answers = served.stub.ClassifyStream(iter([request(1), request(2)]))
+    submissions.wait(2)
+    give_time(served)
+    stopping = threading.Thread(target=served.server.stop)
+    stopping.start()
+    while not draining(served):
+        pass
+    gated.release()
+    assert_own(stuck.result(), tiny, 0)
+    assert_own(next(answers).response, tiny, 1)
+    with pytest.raises(grpc.RpcError, match="draining") as caught:
+        next(answers)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    stopping.join(PATIENCE_S)
+
+
+def test_streams_leave_the_last_quarter_of_the_queue_to_calls(
+    serve: Serve, gated: GatedDetector, submissions: Submissions
+) -> None:
+    served = serve(gated, max_queue=8, max_batch=100)
+    stuck = served.stub.Classify.future(request(0))
+    gated.wait_for_run()
+    answers = served.stub.ClassifyStream(iter([request(number) for number in range(1, 12)]))
+    submissions.wait(7)
+    give_time(served)
+    assert submissions.total == 7
+    calls = [served.stub.Classify.future(request(number)) for number in (20, 21)]
+    submissions.wait(2)
+    gated.release()
+    assert len(list(answers)) == 11
+    assert len([call.result() for call in (stuck, *calls)]) == 3
+
+
+def test_large_messages_are_read_one_ahead(serve: Serve, gated: GatedDetector, submissions: Submissions) -> None:
+    """The one whose turn it is, and as many more as make two batches."""
+    served = serve(gated, max_batch=4)
+    answers = served.stub.ClassifyStream(iter([request(*range(8)) for _ in range(6)]))
+    submissions.wait(2)
+    give_time(served)
+    assert submissions.total == 2
+    gated.release()
+    assert [len(answer.response.results) for answer in answers] == [8] * 6
 
 
 def test_a_caller_that_goes_away_releases_everything(

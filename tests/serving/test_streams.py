@@ -27,7 +27,7 @@ def clock() -> Clock:
 def opened(clock: Clock) -> Callable[[], Stream]:
     """Makes streams that have not said anything."""
     accept: Any = None
-    return partial(Stream, accept, window=1, clock=clock)
+    return partial(Stream, accept, window=1, ahead=1, clock=clock)
 
 
 def test_a_place_that_is_left_is_free(clock: Clock, opened: Callable[[], Stream]) -> None:

@@ -88,6 +88,7 @@ class Waiting:
     start: int = 0
     since_s: float = 0.0
     deadline_s: float = float("inf")
+    caller: str = ""
 
     def part(self, start: int, stop: int) -> Self:
         return type(self)(stop - start, start)
