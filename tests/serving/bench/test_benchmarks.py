@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from benchmarks import first_runs
 from benchmarks.firstcome import FirstCome
 from benchmarks.memory import flatness, resident_mib
 from benchmarks.score_in_graph import with_score
@@ -146,6 +147,14 @@ def test_the_score_in_the_graph_is_log_diversity(folder: Path) -> None:
         session = onnxruntime.InferenceSession(with_score(bundle, factor), providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {bundle.input.name: images})
         np.testing.assert_allclose(found, log_diversity(factor * logits), rtol=1e-4, atol=1e-4)
+
+
+def test_first_runs(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "first.json"
+    assert first_runs.main(["--bundle", str(folder / "tiny"), "--repeats", "1", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())["ms"]
+    assert list(rows)[:2] == ["1, nothing before", "1, after 1 and 32"]
+    assert all(row["later"] > 0 and row["first"] > 0 for row in rows.values())
 
 
 def test_score_in_graph(tmp_path: Path) -> None:
