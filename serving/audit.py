@@ -44,7 +44,7 @@ class AuditConfig:
     Attributes:
         folder: Where; it gets `audit.sqlite`.
         rate: Share of the flagged inputs that is kept, drawn at random.
-        max_bytes: Bound of the file; the oldest go first.
+        max_bytes: Bound of the file with its journal; the oldest go first.
 
     Raises:
         InputError: A number out of range.
@@ -63,10 +63,17 @@ class AuditConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Picked:
-    """A flagged image, not yet a file; the image is a copy, so that its request can go."""
+    """A flagged image, not yet a file; the image is a copy, so that its request can go.
+
+    Attributes:
+        entry: Makes the entry from the file.
+        image: (C, H, W).
+        size: Bytes that it keeps in memory of its request.
+    """
 
     entry: Callable[..., Entry]
     image: Images
+    size: int
 
 
 class Audit(Closing):
@@ -90,6 +97,7 @@ class Audit(Closing):
         self._config = config
         self._draw = draw
         self._store = AuditStore(config.folder, max_bytes=config.max_bytes)
+        self._store.fit()
         self._waiting: queue.Queue[_Picked | None] = queue.Queue()
         self._lock = threading.Lock()
         self._bytes = 0
@@ -122,12 +130,13 @@ class Audit(Closing):
     def _pick(self, run: Run, ticket: Ticket, index: int, row: int, now_s: float) -> None:
         """Puts an image into the queue, if there is room."""
         image = ticket.images[index]
+        size = image.nbytes + len(ticket.request_id.encode())
         with self._lock:
-            if self._waiting.qsize() >= _MAX_WAITING or self._bytes + image.nbytes > _MAX_WAITING_BYTES:
+            if self._waiting.qsize() >= _MAX_WAITING or self._bytes + size > _MAX_WAITING_BYTES:
                 self.dropped += 1
                 return
-            self._bytes += image.nbytes
-        self._waiting.put(_Picked(_entry(run, ticket, index, row, now_s), image.copy()))
+            self._bytes += size
+        self._waiting.put(_Picked(_entry(run, ticket, index, row, now_s), image.copy(), size))
 
     def _work(self) -> None:
         """The thread that writes."""
@@ -152,7 +161,8 @@ class Audit(Closing):
         """Writes some; where that fails the log says so once, until it works again."""
         written = 0
         try:
-            written = self._store.write([_filled(picked) for picked in chunk])
+            for portion in self._store.portions(map(_filled, chunk)):
+                written += self._store.write(portion)
             self._failing = False
         except (sqlite3.Error, OSError) as error:
             if not self._failing:
@@ -161,7 +171,7 @@ class Audit(Closing):
         with self._lock:
             self.written += written
             self.dropped += len(chunk) - written
-            self._bytes -= sum(picked.image.nbytes for picked in chunk)
+            self._bytes -= sum(picked.size for picked in chunk)
 
 
 def _entry(run: Run, ticket: Ticket, index: int, row: int, now_s: float) -> Callable[..., Entry]:

@@ -130,8 +130,10 @@ class Operations(Closing):
             traces = self._closing.enter_context(Traces())
             self._interceptors.append(traces.interceptor)  # around the other, so that refusals are traced too
             self._watchers.append(traces.ran)
-        if observers or tokens is not None:
-            self._interceptors.append(Calls(observers, tokens=tokens, naming=config.access_log))
+        # So that a line of the log and a row of the trail can be told whose they are.
+        naming = config.access_log or config.audit is not None
+        if observers or naming or tokens is not None:
+            self._interceptors.append(Calls(observers, tokens=tokens, naming=naming))
         if config.audit is not None:
             audit = self._closing.enter_context(Audit(config.audit))
             self._watchers.append(audit.ran)

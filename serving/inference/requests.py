@@ -7,6 +7,7 @@ import numpy as np
 from detector.errors import InputError
 from protos.inference import inference_pb2
 from protos.ledgate.v1 import classifier_pb2
+from serving.requestid import check_request_id
 
 INPUT: Final = "images"
 DATATYPE: Final = "FP32"
@@ -24,8 +25,9 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
     """The same request for `ledgate.v1.Classifier`.
 
     Raises:
-        InputError: Other inputs than one tensor of images, or a way to send them that we do not have.
+        InputError: Other inputs than one tensor of images, a way to send them that we do not have, or a long id.
     """
+    check_request_id(request.id)
     if len(request.inputs) != 1:
         raise InputError(f"inputs: expected one tensor, '{INPUT}', found {len(request.inputs)}")
     tensor = request.inputs[0]

@@ -22,12 +22,14 @@ from PIL import Image
 from detector.detector import Detector
 from detector.encoding import encode_image
 from detector.errors import InputError
+from protos.inference import inference_pb2_grpc
 from protos.ledgate.v1 import classifier_pb2_grpc
 from serving.audit import Audit, AuditConfig
 from serving.auditstore import AuditStore, Entry
 from serving.ticket import Ticket
 from serving.watching import Run
 from tests.serving.conftest import PATIENCE_S, picture, request
+from tests.serving.inference.test_service import infer_request
 from tests.serving.operating import operated, scrape, value
 
 MB = 1 << 20
@@ -118,7 +120,8 @@ def test_a_server_keeps_what_it_flags_and_nothing_else(tiny: Detector, tmp_path:
         for index, result in enumerate(reply.results)
         if result.adversarial
     ]
-    found = rows(tmp_path / "trail")
+    # Parts of a request may be answered at the same time.
+    found = sorted(rows(tmp_path / "trail"), key=lambda row: (int(row["request_id"].split()[1]), row["image_index"]))
     assert len(found) == len(expected) > 0
     for row, (request_id, index, result) in zip(found, expected, strict=True):
         assert (row["request_id"], row["image_index"]) == (request_id, index)
@@ -163,6 +166,69 @@ def test_what_waits_to_be_written_keeps_no_request_alive(
     blocked()
     audit.close()
     assert rows(tmp_path)
+
+
+def test_without_an_access_log_too_a_row_tells_which_call_it_is_of(tiny: Detector, tmp_path: Path) -> None:
+    everything = range(64)
+    with (
+        operated(tiny, audit=AuditConfig(folder=tmp_path)) as (server, _),
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        other = inference_pb2_grpc.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        calls = [stub.Classify.with_call(request(*everything))[1]]
+        calls.append(other.ModelInfer.with_call(infer_request(*everything))[1])
+        stub.Classify(request(*everything, request_id="mine"))
+        calls.append(stub.ClassifyStream(iter([request(*everything), request(*everything, request_id="own")])))
+        ids = {answer.request_id for answer in calls[-1]}
+    given = [dict(call.trailing_metadata())["x-request-id"] for call in calls]
+    assert ids == {"", "own"}  # the reply has what the request had
+    assert {row["request_id"] for row in rows(tmp_path)} == {*given, "mine", "own"}
+    assert len(set(given)) == 3
+
+
+def test_a_long_request_id_is_refused_and_leaves_nothing(tiny: Detector, tmp_path: Path) -> None:
+    with (
+        operated(tiny, audit=AuditConfig(folder=tmp_path, max_bytes=MB)) as (server, _),
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(
+            grpc.RpcError, match="request_id: expected at most 256 characters, found 2097152"
+        ) as refused:
+            stub.Classify(request(*range(64), request_id="z" * (2 * MB)))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert rows(tmp_path) == []
+
+
+def test_a_server_makes_a_file_smaller_that_was_allowed_more(tiny: Detector, tmp_path: Path) -> None:
+    store = AuditStore(tmp_path, max_bytes=64 * MB)
+    store.write([entry(number) for number in range(1000)])
+    store.close()
+    assert store.path.stat().st_size > 8 * MB
+    with operated(tiny, audit=AuditConfig(folder=tmp_path, max_bytes=MB)) as (server, _):
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= MB
+        with grpc.insecure_channel(server.address) as channel:
+            stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+            for _ in range(10):
+                stub.Classify(request(*range(64)))
+                assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= MB
+    assert rows(tmp_path)[0]["time"] > 900
+
+
+def test_what_waits_is_bounded_with_its_text(
+    tiny: Detector, tmp_path: Path, blocked: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tiny, flagged_of(tiny)[0])
+    (ticket,) = run.tickets
+    monkeypatch.setattr("serving.audit._MAX_WAITING_BYTES", ticket.images.nbytes + 100)
+    audit = Audit(AuditConfig(folder=tmp_path))
+    for request_id in ("\N{SNOWMAN}" * 34, "x" * 100, ""):  # of 102, 100 and 0 bytes
+        audit.ran(replace(run, tickets=[Ticket(ticket.images, request_id=request_id)]))
+    assert audit.dropped == 2
+    blocked()
+    audit.close()
+    assert [row["request_id"] for row in rows(tmp_path)] == ["x" * 100]
 
 
 def test_an_uncalibrated_model_leaves_no_trail(twins: Detector, tmp_path: Path) -> None:
@@ -240,37 +306,6 @@ def test_a_disk_that_fails_is_told_once_until_it_works_again(
     audit.close()
     assert audit.dropped == 6
     assert len(rows(tmp_path)) == 3
-
-
-def test_the_file_keeps_to_its_bound_and_the_oldest_go_first(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path, max_bytes=MB)
-    for start in range(0, 1000, 10):
-        store.write([entry(number) for number in range(start, start + 10)])
-        assert store.path.stat().st_size <= MB
-    store.close()
-    numbers = [int(row["time"]) for row in rows(tmp_path)]
-    assert numbers == list(range(numbers[0], 1000))
-    assert 40 < len(numbers) < 110  # of 10,000 bytes each
-    assert store.path.stat().st_size <= MB
-
-
-def test_a_smaller_bound_holds_from_the_next_entry_on(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path, max_bytes=8 * MB)
-    store.write([entry(number) for number in range(400)])
-    store.close()
-    store = AuditStore(tmp_path, max_bytes=MB)
-    store.write([entry(400)])
-    store.close()
-    numbers = [int(row["time"]) for row in rows(tmp_path)]
-    assert numbers == list(range(numbers[0], 401))
-    assert len(numbers) < 110
-
-
-def test_an_input_larger_than_the_bound_is_not_written(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path, max_bytes=MB)
-    assert store.write([entry(0), entry(1, size=2 * MB), entry(2)]) == 2
-    store.close()
-    assert [row["time"] for row in rows(tmp_path)] == [0.0, 2.0]
 
 
 def test_infinity_and_no_p_value_are_kept_as_such(tmp_path: Path) -> None:

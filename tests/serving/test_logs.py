@@ -145,6 +145,20 @@ def test_the_id_that_a_caller_knows_is_in_the_line_about_the_error(
     assert f"request '{known}'" in line["message"]
 
 
+def test_a_stream_is_given_an_id_for_its_messages_without(
+    tiny: Detector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ledgate.access")
+    monkeypatch.setattr(RequestReader, "images", lambda *_: 1 // 0)
+    with operated(tiny, access_log=True) as (server, _), grpc.insecure_channel(server.address) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        call = stub.ClassifyStream(iter([request(1), request(2, request_id="mine"), request(3)]))
+        assert [answer.request_id for answer in call] == ["", "mine", ""]  # as they came
+        given = dict(call.trailing_metadata())["x-request-id"]
+    for lines in (accesses(caplog), errors(caplog)):
+        assert [line["request_id"] for line in lines] == [given, "mine", given]
+
+
 def test_the_id_that_a_caller_is_given_is_in_the_audit_trail(gated: GatedDetector, tmp_path: Path) -> None:
     gated.release()
     everything = tuple(range(256))
@@ -176,7 +190,8 @@ def test_a_callers_text_is_cut_and_quoted(tiny: Detector, caplog: pytest.LogCapt
     caplog.set_level(logging.INFO, "ledgate.access")
     with operated(tiny, access_log=True) as (server, _), grpc.insecure_channel(server.address) as channel:
         stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
-        stub.Classify(request(1, request_id="new\nline" + "x" * 10_000))
+        with pytest.raises(grpc.RpcError, match="request_id: expected at most"):
+            stub.Classify(request(1, request_id="new\nline" + "x" * 10_000))
     (record,) = [record for record in caplog.records if record.name == "ledgate.access"]
     text = record.getMessage()
     assert "\n" not in text

@@ -94,6 +94,16 @@ ROWS = {
         "encoded.images[0]: expected at most 10000 pixels, found 1",
     ),
     "a bomb": (encoded(png_that_claims(65_000, 65_000)), INVALID, "encoded.images[0]: expected at most 10000 pixels"),
+    "a long id": (
+        request(1, request_id="z" * 257),
+        INVALID,
+        "request_id: expected at most 256 characters, found 257",
+    ),
+    "a long id with files": (
+        pb.ClassifyRequest(encoded=pb.EncodedImages(images=[b"GIF89a"]), request_id="\N{SNOWMAN}" * 300),
+        INVALID,
+        "request_id: expected at most 256 characters, found 300",
+    ),
     "unknown model": (
         request(1, model="nope"),
         grpc.StatusCode.NOT_FOUND,
@@ -125,6 +135,7 @@ def test_a_row(served: Served, bad: pb.ClassifyRequest, code: grpc.StatusCode, t
     assert [answer.WhichOneof("outcome") for answer in answers] == ["response", "status", "response"]
     status = answers[1].status
     assert (status.code, status.message) == (code.value[0], details)
+    assert answers[1].request_id == bad.request_id[:256]
 
 
 def test_what_all_rows_break_is_in_order_otherwise(served: Served) -> None:
@@ -139,9 +150,12 @@ def test_what_all_rows_break_is_in_order_otherwise(served: Served) -> None:
         encoded(*[file()] * MAX_IMAGES),
         encoded(file(kind="JPEG")),
         request(1, model="twins"),
+        request(1, request_id="\N{SNOWMAN}" * 256),
     ]
     for each in good:
-        assert len(served.stub.Classify(each).results) >= 1
+        reply = served.stub.Classify(each)
+        assert len(reply.results) >= 1
+        assert reply.request_id == each.request_id
 
 
 def test_a_message_over_the_limit_is_refused_by_grpc(served: Served) -> None:

@@ -111,14 +111,24 @@ def test_the_messages_of_a_stream_are_in_its_trace(tiny: Detector) -> None:
     assert [span.parent and span.parent.span_id for span in spans["compute"]] == [call.context.span_id] * 2
 
 
-def test_a_refused_call_is_an_error_and_was_never_computed(tiny: Detector) -> None:
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"model": "other"}, grpc.StatusCode.NOT_FOUND),
+        ({"request_id": "z" * 257}, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_a_refused_call_is_an_error_and_was_never_computed(
+    tiny: Detector, fields: dict[str, str], code: grpc.StatusCode
+) -> None:
     traced = Traced(tiny)
     with pytest.raises(grpc.RpcError):
-        traced.stub.Classify(request(1, model="other"))
+        traced.stub.Classify(request(1, **fields))
     spans = traced.spans()
     assert set(spans) == {"/ledgate.v1.Classifier/Classify"}
     (call,) = spans["/ledgate.v1.Classifier/Classify"]
-    assert (call.attributes or {})["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    assert (call.attributes or {})["rpc.grpc.status_code"] == code.value[0]
+    assert facts(call) == {}
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):

@@ -90,6 +90,11 @@ OWN_ROWS = {
         INVALID,
         "tensor.data: expected 64 bytes for (1, 1, 8, 8) of uint8, found 0",
     ),
+    "a long id before numbers that are none": (
+        changed(lambda bad: bad.ClearField("raw_input_contents"), id="z" * 257),
+        INVALID,
+        "request_id: expected at most 256 characters, found 257",
+    ),
     "shared memory": (
         changed(share),
         INVALID,
@@ -152,7 +157,7 @@ SAME = {
 
 @pytest.mark.parametrize("bad", SAME.values(), ids=SAME.keys())
 def test_a_row_of_both(served: Served, bad: Any) -> None:
-    same = pb.ModelInferRequest(model_name=bad.model, raw_input_contents=[bad.tensor.data])
+    same = pb.ModelInferRequest(model_name=bad.model, id=bad.request_id, raw_input_contents=[bad.tensor.data])
     same.inputs.add(name="images", datatype=NAMES[bad.tensor.dtype], shape=bad.tensor.shape)
     found = []
     for call, message in ((served.stub.Classify, bad), (stub_of(served).ModelInfer, same)):
