@@ -20,7 +20,7 @@ from detector.calibration import FILE as CALIBRATION
 from detector.calibration import Calibration
 from detector.document import Document, Record, sha256
 from detector.errors import BundleError, CalibrationError, InputError
-from detector.files import new_folder, read_file, refuse_existing, write_bytes
+from detector.files import name_of, new_folder, read_file, refuse_existing, write_bytes
 from detector.inputspec import InputSpec
 from detector.member import MAX_BYTES, Member, parse_member
 from detector.prediction import check_member_count
@@ -88,6 +88,7 @@ class Bundle:
         members: The K members, as they were checked.
         calibration: `calibration.json`, or None.
         probes: `probes.npz`, there with a calibration.
+        served_as: The name by which a server offers it; None for the folder's.
     """
 
     path: Path
@@ -95,14 +96,16 @@ class Bundle:
     members: tuple[bytes, ...]
     calibration: Calibration | None
     probes: Probes | None
+    served_as: str | None = None
 
     @classmethod
-    def open(cls, path: Path | str, *, calibrated: bool = True) -> "Bundle":
+    def open(cls, path: Path | str, *, calibrated: bool = True, served_as: str | None = None) -> "Bundle":
         """Reads a bundle and checks every digest.
 
         Args:
             path: The bundle's folder.
             calibrated: Whether to read its calibration too; who makes a new one does not.
+            served_as: The name by which a server offers it; None for the folder's.
 
         Raises:
             BundleError: Not a bundle, or a file that does not match its digest.
@@ -118,12 +121,19 @@ class Bundle:
         found = calibrated and ((path / CALIBRATION).exists() or (path / PROBES).exists())
         calibration = Calibration.load(path / CALIBRATION) if found else None
         probes = None if calibration is None else _read_probes(path, manifest, calibration)
-        return cls(path=path, manifest=manifest, members=members, calibration=calibration, probes=probes)
+        return cls(
+            path=path,
+            manifest=manifest,
+            members=members,
+            calibration=calibration,
+            probes=probes,
+            served_as=served_as,
+        )
 
     @property
     def name(self) -> str:
-        """The folder's name, by which a server offers the bundle."""
-        return self.path.resolve().name
+        """By which a server offers the bundle: what it was given, else the folder's, a link's own where it is one."""
+        return self.served_as or name_of(self.path)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -15,6 +15,11 @@ from pathlib import Path
 from detector.errors import InputError, LedgateError
 
 
+def name_of(path: Path) -> str:
+    """What a path calls the file or folder that it leads to: a link's own name, not that of what is behind it."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def _sibling(path: Path) -> Path:
     """A name for unfinished work, in the same folder and so on the same file system."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

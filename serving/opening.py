@@ -11,6 +11,7 @@ from detector.bundle import Bundle
 from detector.detector import Detector
 from detector.device import CPU
 from detector.errors import BundleError
+from detector.files import name_of
 from detector.precision import Precision
 from detector.tuning import Tuning
 
@@ -39,19 +40,23 @@ class Opener:
     pinned_memory: bool = False
     engine_cache: Path | None = None
 
-    def open(self, folder: Path) -> Detector:
+    def open(self, folder: Path, name: str | None = None) -> Detector:
         """Opens a folder: `read`, then `ready`."""
-        return self.ready(self.read(folder))
+        return self.ready(self.read(folder, name))
 
-    def read(self, folder: Path) -> Bundle:
+    def read(self, folder: Path, name: str | None = None) -> Bundle:
         """Reads a bundle and checks its digests.
 
-        A link is followed once, so that a bundle keeps its name when the link is moved.
+        A link is followed once, so that all files are of one version when the link is moved meanwhile.
+
+        Args:
+            folder: Of the bundle, or a link to it.
+            name: By which it is offered; None for that of the folder, or of the link.
 
         Raises:
             LedgateError: The bundle is damaged or refused.
         """
-        return Bundle.open(folder.resolve())
+        return Bundle.open(folder.resolve(), served_as=name or name_of(folder))
 
     def ready(self, bundle: Bundle) -> Detector:
         """Makes a bundle ready: its probes are tried, and the first runs, which are slow, are done.

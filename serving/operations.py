@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import grpc
 
@@ -29,6 +29,9 @@ from serving.tokens import Tokens
 from serving.watching import Watcher
 
 log = logging.getLogger(__name__)
+
+# Names for all of a machine's addresses.
+_EVERY_HOST: Final = frozenset(("0.0.0.0", "::", "[::]"))  # noqa: S104  they are compared, not listened on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,12 @@ class OperationsConfig:
             )
         if self.metrics_port is not None and not is_loopback(self.metrics_host):
             log.warning("metrics on %s: anybody who reaches it can read how scores are spread", self.metrics_host)
+
+    def check_ports(self, server: ServerConfig) -> None:
+        """Raises InputError where metrics would be answered on the port of the server's callers."""
+        hosts = {"127.0.0.1" if host == "localhost" else host for host in (server.host, self.metrics_host)}
+        if self.metrics_port and self.metrics_port == server.port and (len(hosts) == 1 or hosts & _EVERY_HOST):
+            raise SettingError(f"metrics_port: expected another port than the server's, found {server.port} for both")
 
     def check(self, server: ServerConfig) -> None:
         """Raises InputError where tokens would come in for all on the way to read."""

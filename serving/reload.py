@@ -8,7 +8,6 @@ where it was.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -94,13 +93,12 @@ class Reloader:
         model = self._served()[number]
         old = model.detector.bundle
         try:
-            found = self._opener.read(self._folders[number])
+            found = self._opener.read(self._folders[number], model.name)
             if _digests(found) == _digests(old):
                 log.log(logging.INFO if asked else logging.DEBUG, "model %s: %s is unchanged", model.name, _shown(old))
                 return
             _check(found, old)
-            # The name by which it is asked for stays, wherever a link leads by now.
-            self._serve(self._opener.ready(replace(found, path=found.path.with_name(model.name))))
+            self._serve(self._opener.ready(found))
         except LedgateError as error:
             log.error("model %s: %s; %s goes on", model.name, error, _shown(old))  # noqa: TRY400  the operator's files
         except Exception:  # whatever a bundle may do, the old one goes on
@@ -110,9 +108,17 @@ class Reloader:
 
 
 def _check(found: Bundle, old: Bundle) -> None:
-    """Raises where callers of the old version would be refused by the new one, or no longer be warned."""
+    """Raises where callers of the old version would be refused by the new one, misread it, or no longer be warned."""
     if found.input.shape != old.input.shape:
         raise BundleError(f"{found.path}: expected input {old.input.shape} as before, found {found.input.shape}")
+    if len(found.labels) != len(old.labels):
+        raise BundleError(f"{found.path}: expected {len(old.labels)} classes as before, found {len(found.labels)}")
+    for index, (label, before) in enumerate(zip(found.labels, old.labels, strict=True)):
+        if label != before:
+            raise BundleError(
+                f"{found.path}: class {index}: expected {before!r} as before, found {label!r}, which callers who read "
+                "the index would take for the other; a restart serves it"
+            )
     if found.calibration is None and old.calibration is not None:
         raise BundleError(f"{found.path}: expected a calibration as before, found none")
 

@@ -20,6 +20,7 @@ from protos.ledgate.v1.classifier_pb2_grpc import add_ClassifierServicer_to_serv
 from serving.callthreads import CallThreads
 from serving.config import ServerConfig, address
 from serving.detecting import Detecting
+from serving.hiding import check_hidden
 from serving.inference.service import SERVICE as INFERENCE
 from serving.inference.service import InferenceService
 from serving.messages import Registry
@@ -109,7 +110,10 @@ class Server:
 
         Raises:
             InputError: No model, or two of one name.
+            CalibrationError: Replies are flag-only, and would tell a model's score all the same.
         """
+        for detector in detectors:
+            check_hidden(detector.bundle, self._config.reply)
         self._reception.open(detectors)
         self._tell_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -120,7 +124,9 @@ class Server:
 
         Raises:
             NotFound: There is no model of that name.
+            CalibrationError: Replies are flag-only, and would tell its score all the same.
         """
+        check_hidden(detector.bundle, self._config.reply)
         self._reception.models.replace(detector)
 
     def stop(self, grace_s: float | None = None) -> int:

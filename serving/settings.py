@@ -26,8 +26,20 @@ _TOML: Final[Mapping[Any, tuple[tuple[type, ...], str]]] = {
     int: ((int,), "an integer"),
     float: ((int, float), "a number"),
 }
-# Kubernetes sets LEDGATE_PORT to this in every pod beside a service called ledgate.
+# Kubernetes sets LEDGATE_PORT to this in every pod beside a service called ledgate,
 _SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+# and these besides; or LEDGATE_CARS_..., for a service called ledgate-cars.
+_SERVICE_FACT: Final = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+# What others read: the health check of the image, the training of networks, every command.
+_ELSEWHERE: Final = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("ADDRESS", "HEALTH_CA", "HEALTH_CERT", "HEALTH_KEY"),
+        *("BENCHMARK_BUNDLE", "CACHE", "CONFIG", "DATA", "DEBUG"),
+    )
+)
 _ACTIONS: Final = "settings"
 
 
@@ -84,6 +96,39 @@ def settle(options: argparse.Namespace, environment: Mapping[str, str] = os.envi
     return settled
 
 
+def unknown_variables(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A line for each variable that is named like an option and is none: it may be mistyped, and is ignored.
+
+    The file's keys are refused for that; the environment is shared with programs that ledgate knows nothing of.
+    """
+    variables = {name: PREFIX + name.upper() for name in getattr(options, _ACTIONS)}
+    unknown = [
+        name
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
+        and name not in _ELSEWHERE
+        and name not in variables.values()
+        and not _SERVICE_LINK.match(value)
+        and not _SERVICE_FACT.fullmatch(name)
+    ]
+    return [
+        f"{name}: expected the name of an option, found another, which is ignored"
+        f"{_meant(name.removeprefix(PREFIX), variables)}"
+        for name in sorted(unknown)
+    ]
+
+
+def _meant(name: str, options: Mapping[str, str]) -> str:
+    """Which name may have been mistyped, as the end of a line.
+
+    Args:
+        name: As it was found, without a prefix, which would be alike in all.
+        options: Names of options, and what each is called where it was found.
+    """
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), options, 1)
+    return f"; perhaps {options[near[0]]} is meant" if near else ""
+
+
 def _load(path: Path | None, actions: Mapping[str, argparse.Action]) -> dict[str, Any]:
     """The keys of the file, all of them names of options."""
     if path is None:
@@ -95,8 +140,7 @@ def _load(path: Path | None, actions: Mapping[str, argparse.Action]) -> dict[str
         raise SettingError(f"{path}: expected TOML, found: {error}") from None
     for key in file:
         if key not in actions:
-            near = difflib.get_close_matches(key.replace("-", "_"), actions, 1)
-            meant = f"; perhaps {near[0]} is meant" if near else ""
+            meant = _meant(key, {name: name for name in actions})
             raise SettingError(f"{path}: {key}: expected the name of an option, found another key{meant}")
     return file
 

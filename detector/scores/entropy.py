@@ -12,6 +12,7 @@ class Entropy(Score):
 
     name = "entropy"
     suspicious = "a prediction spread over many classes"
+    of_prediction = True
 
     def measure(self, outputs: Outputs) -> Floats:
         """The predicted class's own term is computed from 1 - p, since p may round to 1."""

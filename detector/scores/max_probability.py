@@ -14,6 +14,7 @@ class MaxProbability(Score):
 
     name = "max_probability"
     suspicious = "a class that is not certain"
+    of_prediction = True
 
     def measure(self, outputs: Outputs) -> Floats:
         """See `Outputs.log_odds`."""

@@ -22,12 +22,14 @@ class Score(ABC):
     Attributes:
         name: By which it is asked for.
         suspicious: What it finds suspicious, as a phrase.
+        of_prediction: Whether the averaged prediction alone says it, so that whoever is told that knows the score.
         needs_fit: Whether it has to be fitted on clean images before it can measure.
         fitted: What a fit found, as it is stored in the calibration; None where there is nothing to fit.
     """
 
     name: ClassVar[str]
     suspicious: ClassVar[str]
+    of_prediction: ClassVar[bool] = False
     needs_fit: ClassVar[bool] = False
     fitted: Typical | ClassGaussians | None = None
 

@@ -2,20 +2,26 @@
 
 import argparse
 import json
+import math
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from detector.errors import LedgateError, ServiceError, one_line
+from detector.bundle import Bundle
+from detector.errors import InputError, LedgateError, ServiceError, one_line
+from protos.ledgate.v1 import classifier_pb2
 from serving.auditstore import AuditStore
 from serving.commands.running import opener_of
 from serving.config import ServerConfig, address
+from serving.hiding import check_hidden
 from serving.models import check_names
+from serving.offer import Offer
 from serving.opening import Opener
 from serving.operations import OperationsConfig
 from serving.ports import check_free
-from serving.scorelog import ScoreLog
 from serving.tokens import Tokens
 
 
@@ -35,14 +41,14 @@ class Check:
 
 
 def dry_run(
-    options: argparse.Namespace, bundles: Sequence[Path], config: ServerConfig, operations: OperationsConfig
+    options: argparse.Namespace, offers: Sequence[Offer], config: ServerConfig, operations: OperationsConfig
 ) -> int:
     """Tries everything, prints what was found, and returns 0.
 
     Raises:
         ServiceError: Not everything is as it has to be.
     """
-    checks = [_try(name, attempt) for name, attempt in _attempts(options, bundles, config, operations)]
+    checks = [_try(name, attempt) for name, attempt in _attempts(options, offers, config, operations)]
     if options.json:
         print(json.dumps([asdict(check) for check in checks]))
     else:
@@ -55,19 +61,19 @@ def dry_run(
 
 
 def _attempts(
-    options: argparse.Namespace, bundles: Sequence[Path], config: ServerConfig, operations: OperationsConfig
+    options: argparse.Namespace, offers: Sequence[Offer], config: ServerConfig, operations: OperationsConfig
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """What is tried, by name."""
     opener = opener_of(options, config)
-    for path in bundles:
-        yield f"bundle {path}", partial(_bundle, opener, path)
-    if len(bundles) > 1:
-        yield "names", lambda: _names(bundles)
+    for offer in offers:
+        yield f"bundle {offer}", partial(_bundle, opener, offer, config)
+    if len(offers) > 1:
+        yield "names", lambda: _names(offers)
     yield f"port {address(config.host, config.port)}", lambda: _port(config.host, config.port, shared=config.share_port)
     metrics_port = operations.metrics_port
     if metrics_port is not None:
         host = operations.metrics_host
-        yield f"metrics port {address(host, metrics_port)}", lambda: _port(host, metrics_port, taken=config.port)
+        yield f"metrics port {address(host, metrics_port)}", lambda: _port(host, metrics_port)
     if operations.certificates is not None:
         yield "certificates", lambda: _certificates(operations)
     if operations.token_file is not None:
@@ -89,26 +95,38 @@ def _try(name: str, attempt: Callable[[], str]) -> Check:
         return Check(name=name, passed=False, found=one_line(error))
 
 
-def _bundle(opener: Opener, path: Path) -> str:
+def _bundle(opener: Opener, offer: Offer, config: ServerConfig) -> str:
     """Opens a bundle as the server does: every digest is checked, the probes and the largest batch are run."""
-    detector = opener.open(path)
-    bundle = detector.bundle
+    bundle = opener.read(offer.folder, offer.name)
+    check_hidden(bundle, config.reply)
+    _check_message(bundle, config.max_message_bytes)
+    detector = opener.ready(bundle)
     flags = "not calibrated" if bundle.calibration is None else "calibrated, its probes reproduced"
     moved = "" if detector.deviation is None else f": {detector.deviation}"
     return f"{bundle.name}, {bundle.member_count} members on {detector.execution_path}, {flags}{moved}"
 
 
-def _names(bundles: Sequence[Path]) -> str:
+def _check_message(bundle: Bundle, limit: int) -> None:
+    """Raises where not one image fits a message: as uint8, which takes the least but for files."""
+    tensor = classifier_pb2.Tensor(
+        dtype=classifier_pb2.UINT8, shape=[1, *bundle.input.shape], data=bytes(math.prod(bundle.input.shape))
+    )
+    least = classifier_pb2.ClassifyRequest(tensor=tensor).ByteSize()
+    if least > limit:
+        raise ServiceError(
+            f"max_message_mb: expected room for one image, which takes {least} bytes, found {limit} bytes"
+        )
+
+
+def _names(offers: Sequence[Offer]) -> str:
     """Whether each bundle has a name of its own, by which it is asked for."""
-    names = [path.resolve().name for path in bundles]
+    names = [offer.name for offer in offers]
     check_names(names)
     return ", ".join(names)
 
 
-def _port(host: str, port: int, *, taken: int = 0, shared: bool = False) -> str:
-    """Whether it is free, and will be once the server has its own."""
-    if port and port == taken:
-        raise ServiceError(f"{address(host, port)}: expected another port than the server's, found the same")
+def _port(host: str, port: int, *, shared: bool = False) -> str:
+    """Whether it is free."""
     check_free(host, port, shared=shared)
     return "free" if port else "any free one"
 
@@ -136,9 +154,17 @@ def _audit(operations: OperationsConfig) -> str:
 
 
 def _score_log(path: Path) -> str:
-    """Opens the file; where there was none it is made."""
-    ScoreLog(path).close()
-    return str(path)
+    """Looks whether the file can be written to or made, without making it: an empty one would look like a log."""
+    try:
+        if path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+            return str(path)
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:
+        raise InputError(f"{path}: expected a file to write to, found: {error.strerror}") from None
+    if not (stat.S_ISDIR(folder.stat().st_mode) and os.access(folder, os.W_OK | os.X_OK)):
+        raise InputError(f"{path}: expected a file to write to, found no right to make one in {folder}")
+    return f"{path}, which is not there yet"
 
 
 def _traces() -> str:

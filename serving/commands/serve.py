@@ -7,7 +7,6 @@ import logging
 import math
 import signal
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from serving.config import ServerConfig
     from serving.detecting import Detecting
+    from serving.offer import Offer
     from serving.operations import OperationsConfig
     from serving.server import Server
 
@@ -33,11 +33,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from serving.commands.running import add_running
     from serving.config import Reply
     from serving.config import ServerConfig as Default
+    from serving.offer import Offer
     from serving.settings import add_settings
 
     add = parser.add_argument
-    add("bundles", metavar="BUNDLE", nargs="*", type=Path,
-        help="folder to serve under its name, the first by default; "
+    add("bundles", metavar="BUNDLE", nargs="*", type=Offer.parse,
+        help="folder to serve under its name, or NAME=FOLDER under another; the first by default; "
         "without any, the CIFAR-10 ensemble that comes with ledgate")  # fmt: skip
     add("--host", default=Default.host, help="address to listen on; beyond loopback, use TLS")
     add("--port", type=int, default=Default.port, help="TCP port; 0 picks a free one")
@@ -83,32 +84,38 @@ def run(options: argparse.Namespace) -> int:
     from serving.commands.operating import operations_config
     from serving.commands.running import opener_of
     from serving.logs import LogFormat, configure_logging
+    from serving.offer import Offer
     from serving.operations import Operations
     from serving.reload import Reloader
     from serving.scheduling import interrupt_less
     from serving.server import Server
-    from serving.settings import settle
+    from serving.settings import settle, unknown_variables
+    from serving.trimming import Trimming
 
     options = settle(options)
     config = _config(options)
     operating = operations_config(options)
-    bundles = options.bundles or [shipped_bundle()]
+    operating.check_ports(config)
+    offers = options.bundles or [Offer.of(shipped_bundle())]
+    configure_logging("warning" if options.dry_run else options.log_level, LogFormat(options.log_format))
+    for unknown in unknown_variables(options):
+        log.warning("%s", unknown)
     if options.dry_run:
-        return _dry_run(options, bundles, config, operating)
-    configure_logging(options.log_level, LogFormat(options.log_format))
+        return _dry_run(options, offers, config, operating)
     operating.warn(config)
     interrupt_less()  # before any thread of gRPC begins
     with (
         Operations(operating, config) as operations,
-        Server(config, models=len(bundles), **operations.for_server()) as server,
+        Server(config, models=len(offers), **operations.for_server()) as server,
     ):
         server.start()
         operations.start(server)
         opener = opener_of(options, config)
-        reloader = Reloader(bundles, opener, served=lambda: server.models, serve=server.replace, watch_s=config.watch_s)
+        folders = [offer.folder for offer in offers]
+        reloader = Reloader(folders, opener, served=lambda: server.models, serve=server.replace, watch_s=config.watch_s)
         signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
-        server.open([opener.open(path) for path in bundles])
-        with reloader:
+        server.open([opener.open(offer.folder, offer.name) for offer in offers])
+        with reloader, Trimming():
             stopping = _signals()
             # What there is by now stays: to look through it for garbage again and again stops all calls meanwhile.
             gc.collect()
@@ -151,12 +158,12 @@ def _config(options: argparse.Namespace) -> "ServerConfig":
 
 
 def _dry_run(
-    options: argparse.Namespace, bundles: "Sequence[Path]", config: "ServerConfig", operating: "OperationsConfig"
+    options: argparse.Namespace, offers: "Sequence[Offer]", config: "ServerConfig", operating: "OperationsConfig"
 ) -> int:
     """Tries what would be served, without serving it."""
     from serving.commands.dryrun import dry_run
 
-    return dry_run(options, bundles, config, operating)
+    return dry_run(options, offers, config, operating)
 
 
 def _signals() -> "SimpleQueue[int]":

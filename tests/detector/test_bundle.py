@@ -341,4 +341,4 @@ def test_a_moved_and_linked_bundle_is_the_same(calibrated: Bundle, tmp_path: Pat
     moved = shutil.move(calibrated.path, tmp_path / "moved")
     (tmp_path / "link").symlink_to(moved)
     opened = Detector.open(tmp_path / "link", device="cpu", threads=1).bundle
-    assert (opened.digest, opened.name) == (digest, "moved")
+    assert (opened.digest, opened.name) == (digest, "link")

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 from detector.bundle import write_bundle
 from ledgate.cli import main
-from tests.serving.conftest import member
+from protos.ledgate.v1 import classifier_pb2 as pb
+from tests.serving.conftest import SHAPE, member
 from tests.serving.operating import OPENSSL, self_signed
 
 TOKEN = "alice-0123456789-abc"
@@ -67,7 +69,7 @@ def test_everything_that_is_wrong_is_told_at_once(
         taken.listen()
         port = taken.getsockname()[1]
         none = tmp_path / "none"
-        words = (f"--port={port}", f"--metrics-port={port}", f"--tls-cert={none}", f"--tls-key={none}")
+        words = (f"--port={port}", f"--tls-cert={none}", f"--tls-key={none}")
         more = (f"--token-file={tmp_path / 'file'}", f"--audit={tmp_path / 'file'}/trail")
         found, error = checks(capsys, 1, broken, *words, *more)
     assert not any(check["passed"] for check in found.values())
@@ -76,26 +78,61 @@ def test_everything_that_is_wrong_is_told_at_once(
     assert found["certificates"]["found"] == f"{none}: expected a file, found none"
     assert "expected a token of at least" in found[f"tokens {tmp_path / 'file'}"]["found"]
     (line,) = error.splitlines()
-    assert line.startswith("ledgate serve: dry run: expected all 6 checks to pass, found that not: bundle ")
+    assert line.startswith("ledgate serve: dry run: expected all 5 checks to pass, found that not: bundle ")
 
 
-def test_a_port_for_two_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    found, _ = checks(capsys, 1, folder / "tiny", f"--port={port}", f"--metrics-port={port}")
+def test_a_port_in_use_for_metrics_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found, _ = checks(capsys, 1, folder / "tiny", "--port=0", f"--metrics-port={port}")
     assert [name for name, check in found.items() if not check["passed"]] == [f"metrics port 127.0.0.1:{port}"]
+
+
+def test_a_message_limit_without_room_for_one_image_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.zeros((1, *SHAPE), np.uint8)
+    tensor = pb.Tensor(dtype=pb.UINT8, shape=image.shape, data=image.tobytes())
+    least = pb.ClassifyRequest(tensor=tensor).ByteSize()
+    checks(capsys, 0, folder / "tiny", "--port=0", f"--max-message-mb={least / 2**20}")
+    found, _ = checks(capsys, 1, folder / "tiny", "--port=0", f"--max-message-mb={(least - 1) / 2**20}")
+    expected = f"max_message_mb: expected room for one image, which takes {least} bytes, found {least - 1} bytes"
+    assert found[f"bundle {folder / 'tiny'}"]["found"] == expected
+
+
+def test_a_score_log_is_tried_and_not_made(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new" / "scores.jsonl"
+    found, _ = checks(capsys, 0, folder / "tiny", "--port=0", f"--score-log={new}")
+    assert found[f"score log {new}"]["found"] == f"{new}, which is not there yet"
+    assert not new.parent.exists()
+    old = tmp_path / "old.jsonl"
+    old.write_text("a line\n")
+    checks(capsys, 0, folder / "tiny", "--port=0", f"--score-log={old}")
+    assert old.read_text() == "a line\n"
+
+
+@pytest.mark.parametrize("name", ["old.jsonl/scores.jsonl", "."])
+def test_a_score_log_that_cannot_be_made_is_seen(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "old.jsonl").write_text("")
+    path = tmp_path / name
+    found, _ = checks(capsys, 1, folder / "tiny", "--port=0", f"--score-log={path}")
+    assert found[f"score log {path}"]["found"].startswith(f"{path}: expected a file to write to, found")
 
 
 def test_two_bundles_of_one_name_are_seen(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(folder / "tiny", tmp_path / "tiny")
     (tmp_path / "link").symlink_to(folder / "twins")
     bundles = (folder / "tiny", folder / "twins", tmp_path / "link")
-    found, _ = checks(capsys, 1, *bundles, "--port=0")
-    assert [name for name, check in found.items() if not check["passed"]] == ["names"]
-    assert found["names"]["found"] == "models: expected a name for each, found 'twins' 2 times"
+    found, _ = checks(capsys, 0, *bundles, "--port=0")
+    assert found["names"]["found"] == "tiny, twins, link"
     found, _ = checks(capsys, 1, folder / "tiny", tmp_path / "tiny", "--port=0")
+    assert [name for name, check in found.items() if not check["passed"]] == ["names"]
     assert found["names"]["found"] == "models: expected a name for each, found 'tiny' 2 times"
+    found, _ = checks(capsys, 0, folder / "tiny", f"second={tmp_path / 'tiny'}", "--port=0")
+    assert found["names"]["found"] == "tiny, second"
+    assert found[f"bundle second={tmp_path / 'tiny'}"]["found"].startswith("second, 3 members on ")
 
 
 def test_traces_without_opentelemetry_are_seen(

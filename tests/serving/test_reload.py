@@ -67,6 +67,10 @@ def versions(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(root / "one" / name, root / "mixed" / name)
     wide = make_members(shape=(1, 8, 9))
     write_bundle(root / "wide", members=wide, labels=LABELS, provenance={})
+    other = [*LABELS[:3], "cat", *LABELS[4:]]
+    write_bundle(root / "relabelled", members=[member(seed) for seed in (3, 4, 5)], labels=other, provenance={})
+    fewer = make_members(shape=SHAPE, classes=CLASSES - 1)
+    write_bundle(root / "fewer", members=fewer, labels=LABELS[:-1], provenance={})
     (root / "empty").mkdir()
     return root
 
@@ -139,14 +143,14 @@ def test_another_version_is_served_under_the_same_name(reloading: Reloading, ver
     with grpc.insecure_channel(reloading.server.address) as channel:
         stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
         reply = stub.Classify(request(1))
-        described = stub.GetModel(pb.GetModelRequest(model="one"))
+        described = stub.GetModel(pb.GetModelRequest(model="link"))
     assert_own(reply, Detector.open(versions / "two", device="cpu"), 1)
-    assert (reply.model, reply.bundle_digest) == ("one", digest(versions / "two"))
-    assert (described.name, described.bundle_digest) == ("one", digest(versions / "two"))
+    assert (reply.model, reply.bundle_digest) == ("link", digest(versions / "two"))
+    assert (described.name, described.bundle_digest) == ("link", digest(versions / "two"))
     assert described.calibration_digest == reply.calibration_digest
     record = told()
     assert record.levelno == logging.INFO
-    assert record.getMessage().startswith(f"model one: {digest(versions / 'two')[:12]}, calibration ")
+    assert record.getMessage().startswith(f"model link: {digest(versions / 'two')[:12]}, calibration ")
     assert f"in the place of {digest(versions / 'one')[:12]}" in record.getMessage()
 
 
@@ -179,6 +183,8 @@ def test_what_is_unchanged_is_not_served_again(reloading: Reloading, told: Told)
         ("mixed", "calibration.json: belongs to other members"),
         ("bare", "expected a calibration as before, found none"),
         ("wide", "expected input (1, 8, 8) as before, found (1, 8, 9)"),
+        ("relabelled", "relabelled: class 3: expected 'class 3' as before, found 'cat'"),
+        ("fewer", "fewer: expected 10 classes as before, found 9"),
         ("empty", "bundle.json: expected a file, found none"),
         ("nothing", "expected a bundle's folder, found nothing"),
     ],

@@ -12,8 +12,10 @@ from detector.errors import InputError
 from ledgate.cli import main
 from serving.commands.operating import operations_config
 from serving.commands.serve import _config, configure
+from serving.config import ServerConfig
+from serving.offer import Offer
 from serving.operations import OperationsConfig
-from serving.settings import add_settings, settle
+from serving.settings import add_settings, settle, unknown_variables
 
 Settle = Callable[..., argparse.Namespace]
 
@@ -152,6 +154,55 @@ def test_defaults_show_in_the_help_as_they_are(capsys: pytest.CaptureFixture[str
     assert "(default: False)" not in shown
 
 
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("LEDGATE_CUONT", "; perhaps LEDGATE_COUNT is meant"),
+        ("LEDGATE_count", "; perhaps LEDGATE_COUNT is meant"),
+        ("LEDGATE_ZZZ", ""),
+        ("LEDGATE_JSON", ""),  # which is said on the command line only
+    ],
+)
+def test_a_variable_that_is_no_option_is_told(parser: argparse.ArgumentParser, variable: str, hint: str) -> None:
+    options = settle(parser.parse_args([]), {variable: "4"})
+    expected = f"{variable}: expected the name of an option, found another, which is ignored{hint}"
+    assert unknown_variables(options, {variable: "4", "LEDGATE_COUNT": "4", "COUNT": "4"}) == [expected]
+
+
+def test_variables_of_others_are_none_of_ours(parser: argparse.ArgumentParser) -> None:
+    options = settle(parser.parse_args([]), {})
+    link = "tcp://10.0.0.7:50051"
+    kubernetes = {
+        "LEDGATE_SERVICE_HOST": "10.0.0.7",
+        "LEDGATE_SERVICE_PORT": "50051",
+        "LEDGATE_SERVICE_PORT_GRPC": "50051",
+        "LEDGATE_PORT": link,
+        "LEDGATE_PORT_50051_TCP": link,
+        "LEDGATE_PORT_50051_TCP_PROTO": "tcp",
+        "LEDGATE_PORT_50051_TCP_PORT": "50051",
+        "LEDGATE_PORT_50051_TCP_ADDR": "10.0.0.7",
+        "LEDGATE_CARS_SERVICE_HOST": "10.0.0.8",
+        "LEDGATE_CARS_PORT": link,
+    }
+    assert unknown_variables(options, kubernetes) == []
+    root = Path(__file__).resolve().parents[2]
+    rooms = ("benchmarks", "detector", "docker", "ledgate", "serving", "tests/benchmarks", "training")
+    text = "".join(file.read_text("utf-8") for room in rooms for file in (root / room).rglob("*.py"))
+    named = set(re.findall(r"\bLEDGATE_(?:HEALTH_(?:CA|CERT|KEY)|[A-Z]+(?:_[A-Z]+)*)\b", text))
+    elsewhere = named - {"LEDGATE_MAX_BATCH", "LEDGATE_PORT", "LEDGATE_CARS"}
+    assert {"LEDGATE_ADDRESS", "LEDGATE_CACHE", "LEDGATE_CONFIG", "LEDGATE_DATA", "LEDGATE_DEBUG"} <= elsewhere
+    assert unknown_variables(options, dict.fromkeys(elsewhere, "1")) == []
+
+
+def test_a_mistyped_variable_is_told_by_a_dry_run_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LEDGATE_MAX_BATHC", "8")
+    assert main(["serve", str(folder / "tiny"), "--dry-run", "--port=0", "--device=cpu"]) == 0
+    assert "LEDGATE_MAX_BATHC: expected the name of an option" in caplog.text
+    assert "perhaps LEDGATE_MAX_BATCH is meant" in caplog.text
+
+
 @pytest.fixture
 def serve() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser()
@@ -200,3 +251,42 @@ def test_options_that_do_not_fit_together_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
         operations_config(settle(serve.parse_args(words), {}))
+
+
+@pytest.mark.parametrize(
+    ("host", "metrics", "same"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("10.0.0.5", "::", True),
+        ("10.0.0.5", "127.0.0.1", False),
+    ],
+)
+def test_one_port_for_callers_and_metrics_is_refused(host: str, metrics: str, same: bool) -> None:
+    operations, config = OperationsConfig(metrics_host=metrics, metrics_port=7), ServerConfig(host=host, port=7)
+    if same:
+        with pytest.raises(
+            InputError, match=r"^metrics_port: expected another port than the server's, found 7 for both"
+        ):
+            operations.check_ports(config)
+    else:
+        operations.check_ports(config)
+    OperationsConfig(metrics_host=metrics, metrics_port=0).check_ports(ServerConfig(host=host, port=0))
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_one_port_for_both_is_a_mistake_in_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert main(["serve", str(folder / "tiny"), "--port=7", "--metrics-port=7", *words]) == 2
+    error = capsys.readouterr().err
+    assert error == "ledgate serve: metrics_port: expected another port than the server's, found 7 for both\n"
+
+
+def test_bundles_have_names_in_all_three_places(serve: argparse.ArgumentParser, tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text('bundles = ["a=x/one", "two"]')
+    meant = [Offer(Path("x/one"), "a"), Offer(Path("two"), "two")]
+    assert settle(serve.parse_args(["a=x/one", "two"]), {}).bundles == meant
+    assert settle(serve.parse_args([]), {"LEDGATE_BUNDLES": "a=x/one:two"}).bundles == meant
+    assert settle(serve.parse_args(["--config", str(tmp_path / "serve.toml")]), {}).bundles == meant

@@ -73,6 +73,23 @@ def test_against_the_textbook(name: str, every: dict[str, Score]) -> None:
     np.testing.assert_array_equal(np.argsort(found), np.argsort(expected))
 
 
+@pytest.mark.parametrize("name", SCORES)
+def test_which_scores_the_averaged_prediction_tells(name: str, every: dict[str, Score]) -> None:
+    """Three ensembles of other members and the same mean: a score that it tells is the same, any other is not."""
+    logits = random_logits(50, 3)
+    mean = softmax(logits, axis=2).mean(axis=1, keepdims=True)
+    alike = np.repeat(np.log(mean), logits.shape[1], axis=1) + np.linspace(0, 1, logits.shape[1])[None, :, None]
+    moved = logits + np.array([5.0, 0.0, 0.0])[None, :, None]
+    halved = softmax(logits, axis=2)  # the first two give each other half of what they differ by
+    halved[:, :2] = halved[:, :2] / 2 + halved[:, :2].mean(axis=1, keepdims=True) / 2
+    for other in (alike, moved, np.log(halved)):
+        np.testing.assert_allclose(Outputs(other).probabilities, mean[:, 0], rtol=1e-12)
+    found = every[name].of(logits)
+    others = [every[name].of(other) for other in (alike, moved, np.log(halved))]
+    same = all(np.allclose(found, other, rtol=1e-9) for other in others)
+    assert same == SCORES[name].of_prediction
+
+
 def test_log_diversity_is_the_librarys() -> None:
     logits = random_logits(50, 2)
     np.testing.assert_array_equal(score_named("log_diversity").of(logits), log_diversity(logits))
