@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,26 +21,35 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the syst
 
 def on_a_thread(*works: Any) -> Any:
     """Does works one after another on a thread of its own, so that no other is changed; returns what the last does."""
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=lambda: choose(os.SCHED_OTHER)) as thread:
         return [thread.submit(work).result() for work in works][-1]
+
+
+def choose(policy: int) -> None:
+    os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def policy() -> int:
     return os.sched_getscheduler(0)
 
 
+def begun_here() -> int:
+    """The policy of a thread that this one begins."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(policy()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
 def test_a_thread_and_those_it_begins() -> None:
     assert on_a_thread(policy) == os.SCHED_OTHER
     assert on_a_thread(interrupt_less, policy) == os.SCHED_BATCH
-    assert on_a_thread(interrupt_less, lambda: on_a_thread(policy)) == os.SCHED_BATCH
-    assert policy() == os.SCHED_OTHER
+    assert on_a_thread(interrupt_less, begun_here) == os.SCHED_BATCH
 
 
 def test_what_somebody_has_chosen_stays() -> None:
-    def idle() -> None:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-    assert on_a_thread(idle, interrupt_less, policy) == os.SCHED_IDLE
+    assert on_a_thread(lambda: choose(os.SCHED_IDLE), interrupt_less, policy) == os.SCHED_IDLE
 
 
 def test_where_it_is_forbidden_the_server_goes_on(
@@ -48,9 +58,12 @@ def test_where_it_is_forbidden_the_server_goes_on(
     def forbidden(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    with caplog.at_level(logging.INFO):
+    def server() -> None:
+        monkeypatch.setattr(os, "sched_setscheduler", forbidden)
         interrupt_less()
+
+    with caplog.at_level(logging.INFO):
+        on_a_thread(server)
     assert "SCHED_BATCH: [Errno 1] Operation not permitted" in caplog.text
 
 
