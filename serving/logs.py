@@ -56,6 +56,7 @@ def configure_logging(level: str, style: LogFormat) -> None:
         else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(True)  # of libraries, which would be lines of another form
 
 
 def log_access(answered: Answered) -> None:

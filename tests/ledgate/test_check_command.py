@@ -134,7 +134,7 @@ def test_a_broken_image_in_a_folder_is_named(calibrated: Bundle, tmp_path: Path)
     done = ledgate(calibrated.path, "--clean", tmp_path / "folder", "--device=cpu")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"ledgate check: {bad}: expected a PNG or JPEG, found 50 bytes that are none")
+    assert line.startswith(f"ledgate check: {bad}: expected a whole PNG, found one that is cut off or damaged")
 
 
 def test_scores_are_saved_for_the_next_time(

@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ def configured(level: str, style: LogFormat) -> Iterator[None]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(before)
+        logging.captureWarnings(False)
 
 
 def test_a_line_of_json_is_an_object_with_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +51,16 @@ def test_a_line_of_json_is_an_object_with_what_happened(capsys: pytest.CaptureFi
     assert plain == {"level": "INFO", "logger": "some.where", "message": "two\nlines of text", "request_id": "call 1"}
     assert failed["message"] == "failed"
     assert failed["exception"] == "ValueError: why"
+
+
+def test_a_warning_of_a_library_is_a_line_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with configured("info", LogFormat.JSON):
+            warnings.warn("an image is large", stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["logger"] == "py.warnings"
+    assert "an image is large" in json.loads(line)["message"]
 
 
 def test_a_line_of_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
