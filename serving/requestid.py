@@ -11,7 +11,7 @@ from detector.errors import InputError
 MAX_CHARACTERS: Final = 256
 
 
-def check_request_id(request_id: str) -> None:
-    """Raises InputError where it is too long."""
+def check_request_id(request_id: str, where: str = "request_id") -> None:
+    """Raises InputError where it is too long; names the field."""
     if len(request_id) > MAX_CHARACTERS:
-        raise InputError(f"request_id: expected at most {MAX_CHARACTERS} characters, found {len(request_id)}")
+        raise InputError(f"{where}: expected at most {MAX_CHARACTERS} characters, found {len(request_id)}")

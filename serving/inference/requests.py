@@ -27,7 +27,7 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
     Raises:
         InputError: Other inputs than one tensor of images, a way to send them that we do not have, or a long id.
     """
-    check_request_id(request.id)
+    check_request_id(request.id, "id")
     if len(request.inputs) != 1:
         raise InputError(f"inputs: expected one tensor, '{INPUT}', found {len(request.inputs)}")
     tensor = request.inputs[0]
@@ -43,6 +43,16 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
         request_id=request.id,
         return_member_probabilities=any(output.name == MEMBERS for output in request.outputs),
     )
+
+
+def renamed(refusal: str, request: inference_pb2.ModelInferRequest) -> str:
+    """What is said of a request of our own, with the names that the fields have in this one."""
+    content = "raw_input_contents[0]" if request.raw_input_contents else "inputs[0].contents"
+    names = {"tensor.shape:": "inputs[0].shape:", "tensor.data:": f"{content}:", "tensor.data[": f"{INPUT}["}
+    for ours, name in names.items():
+        if refusal.startswith(ours):
+            return f"{name}{refusal.removeprefix(ours)}"
+    return refusal
 
 
 def refuse_parameters(parameters: object, where: str) -> None:

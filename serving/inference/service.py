@@ -7,13 +7,13 @@ from typing import Final
 
 import grpc
 
-from detector.errors import NotFound
+from detector.errors import InputError, NotFound
 from protos.inference import inference_pb2, inference_pb2_grpc
 from serving.config import Reply, ServerConfig
 from serving.deferred import Begun, Deferred
 from serving.detecting import Detecting
 from serving.inference.outputs import Output, chosen, offered
-from serving.inference.requests import DATATYPE, INPUT, classify_request, shown
+from serving.inference.requests import DATATYPE, INPUT, classify_request, renamed, shown
 from serving.model import Model
 from serving.reception import Reception
 from serving.rpc import guarded, on_end
@@ -116,7 +116,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         def begin() -> Begun[inference_pb2.ModelInferResponse]:
             self._reception.enter(context)
             self._find(request.model_name, request.model_version)
-            accepted = self._reception.accept(context, classify_request(request))
+            accepted = self._accept(context, request)
             on_end(context, accepted.cancel)
             # Of the version that answers, which may be newer than the one that was found.
             bundle = accepted.model.detector.bundle
@@ -127,6 +127,14 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
 
         return guarded(context, begin, request.id)
+
+    def _accept(self, context: grpc.ServicerContext, request: inference_pb2.ModelInferRequest) -> Accepted:
+        """Puts a request into its model's queue, or says in this protocol's words why not."""
+        try:
+            return self._reception.accept(context, classify_request(request))
+        except InputError as error:
+            refusal = renamed(str(error), request)
+        raise InputError(refusal)  # not while the other, whose frames hold the request, is handled
 
     def _reply(
         self, accepted: Accepted, request: inference_pb2.ModelInferRequest, outputs: Sequence[Output]

@@ -178,7 +178,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     for number in range(5):
         picture(tmp_path / f"{number}.png", number)
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
-    with pytest.raises(InputError, match=f"^{tmp_path / '3.png'}: expected a PNG or JPEG"):
+    with pytest.raises(InputError, match=f"^{tmp_path / '3.png'}: expected a whole PNG"):
         list(FolderImages.open(tmp_path, SPEC, NAMES).batches(2))
 
 

@@ -84,7 +84,7 @@ ROWS = {
     "no image": (encoded(*[file()] * 3, b"GIF89a"), INVALID, "encoded.images[3]: expected a PNG or JPEG, found 6 byt"),
     "empty file": (encoded(b""), INVALID, "encoded.images[0]: expected a PNG or JPEG, found 0 bytes"),
     "a GIF": (encoded(file(kind="GIF")), INVALID, "encoded.images[0]: expected a PNG or JPEG"),
-    "half a file": (encoded(file(), file()[:40]), INVALID, "encoded.images[1]: expected a PNG or JPEG"),
+    "half a file": (encoded(file(), file()[:40]), INVALID, "encoded.images[1]: expected a whole PNG, found one "),
     "colours": (encoded(file("RGB")), INVALID, "encoded.images[0]: expected 8-bit grey, found 8-bit RGB"),
     "16 bits": (encoded(file("I;16")), INVALID, "encoded.images[0]: expected 8"),
     "other pixels": (encoded(file(), file(size=(9, 8))), INVALID, "encoded.images[1]: expected 8 x 8 pixels, found 9"),

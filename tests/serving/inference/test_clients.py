@@ -168,8 +168,8 @@ def test_tritons_client(run: Callable[[str], dict[str, Any]], tiny: Detector) ->
     codes, texts = zip(*told["refused"], strict=True)
     assert codes == tuple(f"StatusCode.{name}" for name in ("NOT_FOUND", *["INVALID_ARGUMENT"] * 2, "UNIMPLEMENTED"))
     assert texts[0] == "model: expected tiny, found 'nope'"
-    assert texts[1].startswith("tensor.shape: expected (N, 1, 8, 8) or (1, 8, 8), found (40, 1, 7, 8)")
-    assert texts[2].startswith("tensor.data[0]: expected values in [0, 1]")
+    assert texts[1].startswith("inputs[0].shape: expected (N, 1, 8, 8) or (1, 8, 8), found (40, 1, 7, 8)")
+    assert texts[2].startswith("images[0]: expected values in [0, 1]")
 
 
 def test_kserves_client(run: Callable[[str], dict[str, Any]], tiny: Detector) -> None:
