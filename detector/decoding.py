@@ -51,7 +51,7 @@ def decode_image(
     image = _in_mode(_open(content, max_pixels, spec, where), _MODES[channels], spec, where)
     if image.size != (width, height):
         if not spec.resize:
-            raise InputError(f"{where}: expected {width} x {height} pixels, found {image.width} x {image.height}")
+            raise InputError(f"{where}: {_other_size(spec, image.size)}")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
@@ -84,8 +84,15 @@ def _fault(image: ImageFile.ImageFile, max_pixels: int, spec: InputSpec) -> str 
         return f"expected at most {max_pixels} pixels, found {width} x {height}"
     sides = (spec.shape[2], spec.shape[1])
     if not spec.resize and (width, height) not in (sides, sides[::-1]):  # of an image that EXIF turns, the sides change
-        return f"expected {sides[0]} x {sides[1]} pixels, found {width} x {height}"
+        return _other_size(spec, image.size)
     return None
+
+
+def _other_size(spec: InputSpec, found: tuple[int, int]) -> str:
+    """The refusal of an image that the bundle would have to resize."""
+    _, height, width = spec.shape
+    pixels = f"expected {width} x {height} pixels, found {found[0]} x {found[1]}"
+    return f"{pixels}; resize it first, since this bundle resizes none"
 
 
 def _in_mode(image: Image.Image, mode: str, spec: InputSpec, where: str) -> Image.Image:

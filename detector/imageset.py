@@ -42,10 +42,11 @@ def check_images(images: Any, where: str = "images", first: int = 0) -> Images:
             Names the first bad image.
     """
     array = np.asarray(images)
+    if array.dtype not in (np.uint8, np.float32):
+        hint = "; astype(np.float32) converts it" if array.dtype.kind == "f" else ""
+        raise InputError(f"{where}: expected uint8 or float32, found {array.dtype}{hint}")
     if array.ndim != 4:
         raise InputError(f"{where}: expected shape (N, C, H, W), found {array.shape}")
-    if array.dtype not in (np.uint8, np.float32):
-        raise InputError(f"{where}: expected uint8 or float32, found {array.dtype}")
     if len(array) == 0:
         raise InputError(f"{where}: expected at least one image, found none")
     # NaN is the least and the greatest of whatever it is in, and fails both comparisons. Two passes that keep nothing

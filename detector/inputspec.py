@@ -39,5 +39,10 @@ class InputSpec(Record):
         array = check_images(images, where)
         if array.shape[1:] != self.shape:
             expected = ", ".join(map(str, self.shape))
-            raise InputError(f"{where}: expected shape (N, {expected}), found {array.shape}")
+            raise InputError(f"{where}: expected shape (N, {expected}), found {array.shape}{self.hint(array.shape)}")
         return array
+
+    def hint(self, shape: tuple[int, ...]) -> str:
+        """What to do about another shape than the bundle's, for the end of a message; empty where nobody knows."""
+        channels, *sides = self.shape
+        return "; np.moveaxis(images, -1, -3) puts channels first" if shape[-3:] == (*sides, channels) else ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Final
 
 import numpy as np
@@ -49,9 +50,12 @@ def cut(
     if isinstance(images, list | tuple) and all(isinstance(file, bytes) for file in images):
         yield from _cut_files(images, template, max_images, room)
         return
-    if isinstance(images, bytes | str):
-        kind = type(images).__name__
-        raise InputError(f"images: expected an array, or a sequence of files as bytes, found one {kind}")
+    if isinstance(images, bytes):
+        raise InputError("images: expected an array, or a sequence of files as bytes, found one bytes")
+    if any(isinstance(one, str | PathLike) for one in (images if isinstance(images, list | tuple) else [images])):
+        raise InputError(
+            "images: expected an array, or a sequence of files as bytes, found paths; Path(path).read_bytes() reads one"
+        )
     array = np.asarray(images)
     yield from _cut_array(check_images(array[None] if array.ndim == 3 else array), template, max_images, room)
 

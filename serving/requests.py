@@ -102,7 +102,8 @@ class RequestReader:
         shape = tuple(tensor.shape)
         if len(shape) not in (3, 4) or shape[-3:] != self._spec.shape:
             one = ", ".join(map(str, self._spec.shape))
-            raise InputError(f"tensor.shape: expected (N, {one}) or ({one}), found {_shown(shape)}")
+            hint = self._spec.hint(shape)
+            raise InputError(f"tensor.shape: expected (N, {one}) or ({one}), found {_shown(shape)}{hint}")
         count = shape[0] if len(shape) == 4 else 1
         return (self._check_count(count, "tensor.shape"), *self._spec.shape)
 

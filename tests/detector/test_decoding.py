@@ -124,7 +124,11 @@ def animated() -> bytes:
 
 
 REFUSED: dict[str, tuple[bytes, InputSpec, str]] = {
-    "smaller": (saved(Image.new("RGB", (8, 6))), RGB, "expected 9 x 6 pixels, found 8 x 6"),
+    "smaller": (
+        saved(Image.new("RGB", (8, 6))),
+        RGB,
+        "expected 9 x 6 pixels, found 8 x 6; resize it first",
+    ),
     "transposed": (saved(Image.new("RGB", (6, 9))), RGB, "expected 9 x 6 pixels, found 6 x 9"),
     "grey for RGB": (saved(Image.fromarray(GREY_PIXELS)), RGB, "expected 8-bit RGB, found 8-bit grey"),
     "RGB for grey": (saved(Image.fromarray(RGB_PIXELS)), GREY, "expected 8-bit grey, found 8-bit RGB"),

@@ -202,9 +202,14 @@ def test_a_member_that_answers_nan_is_named_with_the_image(tmp_path: Path) -> No
     [
         (np.zeros((1, 8, 8), dtype=np.float32), r"images: expected shape \(N, C, H, W\), found \(1, 8, 8\)"),
         (np.zeros((2, 1, 8, 9), dtype=np.float32), r"images: expected shape \(N, 1, 8, 8\), found \(2, 1, 8, 9\)"),
-        (np.zeros((2, 3, 8, 8), dtype=np.float32), r"expected shape \(N, 1, 8, 8\), found \(2, 3, 8, 8\)"),
+        (np.zeros((2, 3, 8, 8), dtype=np.float32), r"expected shape \(N, 1, 8, 8\), found \(2, 3, 8, 8\)$"),
+        (
+            np.zeros((2, 8, 8, 1), dtype=np.float32),
+            r"found \(2, 8, 8, 1\); np.moveaxis\(images, -1, -3\) puts channels ",
+        ),
         (np.zeros((0, 1, 8, 8), dtype=np.float32), "images: expected at least one image, found none"),
-        (np.zeros((2, 1, 8, 8)), "images: expected uint8 or float32, found float64"),
+        (np.zeros((2, 1, 8, 8)), r"images: expected uint8 or float32, found float64; astype\(np.float32\) converts"),
+        (["cat.png"], "images: expected uint8 or float32, found <U7$"),
         (np.full((2, 1, 8, 8), 1.5, dtype=np.float32), r"images\[0\]: expected values in \[0, 1\], found 1.5"),
         (np.full((2, 1, 8, 8), np.nan, dtype=np.float32), r"images\[0\]: expected values in \[0, 1\], found nan"),
     ],

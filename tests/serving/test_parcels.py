@@ -1,5 +1,7 @@
 """Cutting images into requests."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -78,8 +80,11 @@ def test_files_are_cut_at_images_and_bytes() -> None:
         ([], "images: expected at least one image, found none"),
         ([b"x", bytes(800_000)], r"images\[1\]: expected at most .* bytes, found 800000"),
         (b"x", "images: expected an array, or a sequence of files as bytes, found one bytes"),
-        ("x.png", "images: expected an array, or a sequence of files as bytes, found one str"),
-        (["x.png"], r"images: expected shape \(N, C, H, W\), found \(1,\)"),
+        ("x.png", r"found paths; Path\(path\).read_bytes\(\) reads one"),
+        (Path("x.png"), "images: expected an array, or a sequence of files as bytes, found paths"),
+        (["x.png", "y.png"], "images: expected an array, or a sequence of files as bytes, found paths"),
+        ([b"x", Path("x.png")], "images: expected an array, or a sequence of files as bytes, found paths"),
+        (np.zeros((1, 3, 4, 5)), r"images: expected uint8 or float32, found float64; astype\(np.float32\)"),
     ],
 )
 def test_what_is_no_images_is_refused_before_it_is_sent(images: object, message: str) -> None:

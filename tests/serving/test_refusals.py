@@ -63,7 +63,11 @@ ROWS = {
     "two axes": (tensor((8, 8)), INVALID, "tensor.shape: expected (N, 1, 8, 8) or (1, 8, 8), found (8, 8)"),
     "five axes": (tensor((1, 1, *SHAPE)), INVALID, "tensor.shape: expected (N, 1, 8, 8) or (1, 8, 8), found (1, 1,"),
     "a thousand axes": (tensor((1,) * 1000), INVALID, "found (1, 1, 1, 1, 1, 1, 1, 1, ...)"),
-    "channels last": (tensor((1, 8, 8, 1)), INVALID, "tensor.shape: expected (N, 1, 8, 8) or"),
+    "channels last": (
+        tensor((1, 8, 8, 1)),
+        INVALID,
+        "found (1, 8, 8, 1); np.moveaxis(images, -1, -3) puts channels first",
+    ),
     "other size": (tensor((2, 1, 8, 9)), INVALID, "found (2, 1, 8, 9)"),
     "no images": (tensor((0, *SHAPE)), INVALID, "tensor.shape: expected 1 to 6 images, found 0"),
     "fewer than no images": (tensor((-3, *SHAPE)), INVALID, "tensor.shape: expected 1 to 6 images, found -3"),
