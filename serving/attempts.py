@@ -124,6 +124,8 @@ class Attempts:
         if code is grpc.StatusCode.CANCELLED:
             # Not by its caller, who does not come by here: a server that ends drops what it has not looked at yet.
             return Unavailable(f"{where}: expected an answer, found that the server has dropped the call")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and self._deadline.timeout_s is not None:
+            return DeadlineExceeded(f"{where}: expected an answer within {self._deadline.timeout_s:g} s, found none")
         return error_of(code, details, call.trailing_metadata() or ())
 
     def _last(self, error: LedgateError) -> LedgateError:

@@ -8,6 +8,7 @@ whoever starts and stops servers has no token, and asks every few seconds.
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Answered:
     Attributes:
         method: Service and method, for example `ledgate.v1.Classifier/Classify`.
         code: How it ended.
-        seconds: From the caller's message to the reply; None for streams, which take what they take.
+        seconds: From the caller's message to the reply; of a stream, from the reading of each message to its reply, and
+            None for the stream itself, which takes what it takes.
         request_id: The caller's, else the server's where it names requests; empty where nobody gave one.
         reply: The answer; None where the call was refused.
         caller: Name of the caller's token; empty where no tokens are asked for.
@@ -107,7 +109,7 @@ class Calls(grpc.ServerInterceptor):
             return handler
         name, behaviour = method.lstrip("/"), behaviour_of(handler)
         if handler.response_streaming:
-            observed = self._stream(name, behaviour)
+            observed = self._stream(name, behaviour, asked=handler.request_streaming)
         elif isinstance(behaviour, Deferred):
             observed = Deferred(self._deferred(name, behaviour), light=behaviour.light)
         else:
@@ -157,20 +159,28 @@ class Calls(grpc.ServerInterceptor):
         seconds = time.perf_counter() - begun_s
         self._tell(Answered(method, code, seconds, request_id, reply, _caller.get(), context.peer()))
 
-    def _stream(self, method: str, behaviour: Behaviour) -> Behaviour:
-        """A call with many replies. Of ours each is an answer of its own; others are one, at their end."""
+    def _stream(self, method: str, behaviour: Behaviour, *, asked: bool) -> Behaviour:
+        """A call with many replies. Of ours each is an answer of its own; others are one, at their end.
+
+        Args:
+            method: Its name.
+            behaviour: What answers.
+            asked: Whether there are many messages too, each of which has one reply, in their order.
+        """
 
         def observed(request: Any, context: Any) -> Iterator[Any]:
             caller, peer = _caller.get(), context.peer()
             named = _named(context) if self._naming else ""
             told, ended = False, False
+            read_s: deque[float] = deque()  # of the messages without a reply
             try:
-                for reply in behaviour(request, context):
+                for reply in behaviour(_timed(request, read_s) if asked else request, context):
+                    seconds = time.perf_counter() - read_s.popleft() if read_s else None
                     if isinstance(reply, classifier_pb2.ClassifyStreamResponse):
                         told = True
                         answer = None if reply.HasField("status") else reply.response
                         request_id = reply.request_id or named
-                        self._tell(Answered(method, _outcome(reply), None, request_id, answer, caller, peer))
+                        self._tell(Answered(method, _outcome(reply), seconds, request_id, answer, caller, peer))
                     yield reply
                 ended = True
             finally:
@@ -210,6 +220,16 @@ def _named(context: Any) -> str:
     _given.set(request_id)
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     return request_id
+
+
+def _timed(requests: Iterator[Any], read_s: deque[float]) -> Iterator[Any]:
+    """The messages of a stream as they come; says when each was read. It holds none of them, as a generator would."""
+
+    def read(request: Any) -> Any:
+        read_s.append(time.perf_counter())
+        return request
+
+    return map(read, requests)
 
 
 def _outcome(reply: classifier_pb2.ClassifyStreamResponse) -> grpc.StatusCode:

@@ -9,12 +9,16 @@ from detector.errors import DeadlineExceeded, SettingError
 class Deadline:
     """So many seconds from its making; None for never.
 
+    Attributes:
+        timeout_s: The seconds.
+
     Raises:
         InputError: It is not a positive number of seconds, or is infinite, for which there is None.
     """
 
     def __init__(self, timeout_s: float | None) -> None:
         check_timeout(timeout_s)
+        self.timeout_s = timeout_s
         self._at_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def remaining_s(self) -> float | None:
@@ -23,7 +27,9 @@ class Deadline:
             return None
         left_s = self._at_s - time.monotonic()
         if left_s <= 0:
-            raise DeadlineExceeded("the deadline passed before all images were sent")
+            raise DeadlineExceeded(
+                f"timeout_s: expected all images to be sent within {self.timeout_s:g} s, found some that were not"
+            )
         return left_s
 
     def allows(self, pause_s: float) -> bool:

@@ -52,7 +52,7 @@ class Metrics(Collector):
     Attributes:
         registry: What a scrape reads.
         requests: Answers by method and code.
-        request_seconds: From a caller's message to the reply, by method.
+        request_seconds: From a caller's message to the reply, by method; of streams, for each message.
         queue_seconds: From a request's arrival until its batch runs, decoding included, by model.
         compute_seconds: What a batch takes, by model.
         batch_images: Images in a batch, by model.

@@ -188,12 +188,14 @@ def test_a_bad_image_far_behind_is_found(serve: Serve, tiny: Detector) -> None:
 def test_the_deadline_is_for_all_images_together(serve: Serve, gated: GatedDetector) -> None:
     client = serve(gated)
     client.model()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match=r"^127.0.0.1:\d+: expected an answer within 0.3 s, found none$"):
         client.classify(noise(1), timeout_s=0.3)
+    with pytest.raises(DeadlineExceeded, match=r"^timeout_s: expected all images to be sent within 1e-09 s"):
+        client.classify(noise(1), timeout_s=1e-9)
 
 
 def test_a_clients_own_timeout_is_the_default(serve: Serve, gated: GatedDetector) -> None:
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match=r"expected an answer within 0.3 s"):
         serve(gated, client={"timeout_s": 0.3}).classify(noise(1))
 
 

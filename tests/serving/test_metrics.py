@@ -118,6 +118,7 @@ def test_each_message_of_a_stream_is_an_answer(tiny: Detector) -> None:
         found = scrape(operations)
     assert value(found, "ledgate_requests_total", method=STREAM, code="OK") == 2
     assert value(found, "ledgate_requests_total", method=STREAM, code="INVALID_ARGUMENT") == 1
+    assert value(found, "ledgate_request_seconds_count", method=STREAM) == 3
 
 
 def test_health_is_not_counted_and_no_caller_makes_a_series(tiny: Detector) -> None:
