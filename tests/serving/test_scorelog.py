@@ -50,6 +50,7 @@ def test_a_line_for_each_image_and_no_image(tiny: Detector, tmp_path: Path) -> N
     found = lines(path)
     for row, verdicts, index in zip(found, [one.verdicts] * 3 + [two.verdicts], [0, 1, 2, 0], strict=True):
         assert verdicts.score is not None
+    assert found.classes is not None
         assert verdicts.adversarial is not None
         assert row.pop("time").endswith("+00:00")
         assert row == {
