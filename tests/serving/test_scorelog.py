@@ -50,7 +50,6 @@ def test_a_line_for_each_image_and_no_image(tiny: Detector, tmp_path: Path) -> N
     found = lines(path)
     for row, verdicts, index in zip(found, [one.verdicts] * 3 + [two.verdicts], [0, 1, 2, 0], strict=True):
         assert verdicts.score is not None
-    assert found.classes is not None
         assert verdicts.adversarial is not None
         assert row.pop("time").endswith("+00:00")
         assert row == {
@@ -173,6 +172,7 @@ def test_a_server_logs_what_it_answers_and_check_reads_it(
     found = Scores.load(path, origin_of(tiny.bundle))
     # The parts of one call may run at the same time, and are written as they end.
     assert verdicts.score is not None
+    assert found.classes is not None
     logged, told = np.argsort(found.values), np.argsort(verdicts.score)
     np.testing.assert_array_equal(found.values[logged], verdicts.score[told])
     np.testing.assert_array_equal(found.classes[logged], verdicts.labels[told])
