@@ -6,6 +6,7 @@ What belongs to a line beside its text comes in `extra={"fields": {...}}`, and i
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -56,7 +57,10 @@ def configure_logging(level: str, style: LogFormat) -> None:
         else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.captureWarnings(True)  # of libraries, which would be lines of another form
+    # Warnings of libraries would be lines of another form. Pillow's are about callers' files, each in other words, and
+    # a flood of them must not fill a disk.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.captureWarnings(True)
 
 
 def log_access(answered: Answered) -> None:

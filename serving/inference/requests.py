@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from detector.errors import InputError
+from detector.errors import InputError, PermissionDenied
 from protos.inference import inference_pb2
 from protos.ledgate.v1 import classifier_pb2
 from serving.requestid import check_request_id
@@ -21,11 +21,14 @@ _REFUSED: Final = ("classification", "shared_memory_region", "sequence_id")
 _MAX_SHOWN: Final = 100
 
 
-def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2.ClassifyRequest:
+def classify_request(
+    request: inference_pb2.ModelInferRequest, *, allow_members: bool
+) -> classifier_pb2.ClassifyRequest:
     """The same request for `ledgate.v1.Classifier`.
 
     Raises:
         InputError: Other inputs than one tensor of images, a way to send them that we do not have, or a long id.
+        PermissionDenied: It asks for the members' probabilities, and they are not allowed.
     """
     check_request_id(request.id, "id")
     if len(request.inputs) != 1:
@@ -37,11 +40,17 @@ def classify_request(request: inference_pb2.ModelInferRequest) -> classifier_pb2
         raise InputError(f"inputs[0].datatype: expected {' or '.join(_DTYPES)}, found {shown(tensor.datatype)}")
     refuse_parameters(tensor.parameters, "inputs[0].parameters")
     refuse_parameters(request.parameters, "parameters")
+    members = next((number for number, output in enumerate(request.outputs) if output.name == MEMBERS), None)
+    if members is not None and not allow_members:
+        raise PermissionDenied(
+            f"outputs[{members}].name: expected another output, found '{MEMBERS}'; this server was started without "
+            "--allow-members"
+        )
     return classifier_pb2.ClassifyRequest(
         model=request.model_name,
         tensor=classifier_pb2.Tensor(dtype=_DTYPES[tensor.datatype], shape=tensor.shape, data=_data(request, tensor)),
         request_id=request.id,
-        return_member_probabilities=any(output.name == MEMBERS for output in request.outputs),
+        return_member_probabilities=members is not None,
     )
 
 

@@ -131,7 +131,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     def _accept(self, context: grpc.ServicerContext, request: inference_pb2.ModelInferRequest) -> Accepted:
         """Puts a request into its model's queue, or says in this protocol's words why not."""
         try:
-            return self._reception.accept(context, classify_request(request))
+            return self._reception.accept(context, classify_request(request, allow_members=self._config.allow_members))
         except InputError as error:
             refusal = renamed(str(error), request)
         raise InputError(refusal)  # not while the other, whose frames hold the request, is handled

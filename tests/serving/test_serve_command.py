@@ -1,10 +1,12 @@
 """`ledgate serve` as a process of its own."""
 
+import io
 import json
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from PIL import Image
 
 from detector.detector import Detector
 from detector.device import gpu_count
@@ -105,6 +108,38 @@ def test_a_signal_lets_all_calls_in_flight_be_answered(
         with pytest.raises(grpc.RpcError) as caught:
             stub.Classify(request(1))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def large(width: int) -> bytes:
+    """A PNG of a few kilobytes and 90 million pixels."""
+    content = io.BytesIO()
+    Image.new("1", (width, 9000)).save(content, "PNG")
+    return content.getvalue()
+
+
+def mistagged(tag: int) -> bytes:
+    """A JPEG whose EXIF has a field that is larger than the file."""
+    field = struct.pack("<HHHII", 1, tag, 2, 1 << 20, 100)
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + field + bytes(4))
+    return content.getvalue()
+
+
+def test_no_caller_writes_lines_that_are_no_json(folder: Path, start: Start) -> None:
+    process = start(folder / "tiny", "--port=0", "--json", "--log-format=json", "--access-log")
+    files = [large(10_000), large(10_001), *map(mistagged, (270, 271, 272))]
+    with grpc.insecure_channel(json.loads(line(process))["address"]) as channel:
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        for file in files[:2]:
+            with pytest.raises(grpc.RpcError, match=r"expected at most 16777216 pixels, found 1000[01] x 9000"):
+                stub.Classify(pb.ClassifyRequest(encoded=pb.EncodedImages(images=[file])))
+        assert len(stub.Classify(pb.ClassifyRequest(encoded=pb.EncodedImages(images=files[2:]))).results) == 3
+    process.send_signal(signal.SIGTERM)
+    status, _, error = ended(process)
+    assert status == 0
+    loggers = [json.loads(one)["logger"] for one in error.splitlines()]
+    assert loggers.count("ledgate.access") == 3
+    assert "py.warnings" not in loggers
 
 
 def test_the_line_for_people(folder: Path, start: Start) -> None:

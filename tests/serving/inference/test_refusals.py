@@ -120,7 +120,8 @@ OWN_ROWS = {
     "the members": (
         infer_request(1, outputs=("member_probabilities",)),
         grpc.StatusCode.PERMISSION_DENIED,
-        "return_member_probabilities: expected false, found true; this server was started without --allow-members",
+        "outputs[0].name: expected another output, found 'member_probabilities'; this server was started without "
+        "--allow-members",
     ),
     "unknown model": (
         infer_request(1, model_name="nope"),
