@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from detector.detector import Detector
-from tests.serving.conftest import PATIENCE_S, Served, picture
+from tests.serving.conftest import PATIENCE_S, SHAPE, Served, picture
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".venv-clients/bin/python"
+DOCS = ROOT / "docs/open-inference.md"
 PICTURES = range(40)
 
 pytestmark = pytest.mark.skipif(
@@ -176,6 +178,17 @@ def test_kserves_client(run: Callable[[str], dict[str, Any]], tiny: Detector) ->
     told = run(KSERVE)
     assert told["ready"] == [True, True, True]
     assert told["answers"] == [expected(tiny)] * 2
+
+
+def test_the_example_of_the_docs(run: Callable[[str], dict[str, Any]], tiny: Detector) -> None:
+    found = re.search(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    assert "localhost:50051" in found[1]
+    example = found[1].replace('"localhost:50051"', "sys.argv[1]")
+    verdicts = tiny.classify(np.zeros((2, *SHAPE), np.uint8))
+    assert verdicts.score is not None
+    told = 'json.dumps({"score": result.as_numpy("score").tolist()})'
+    assert run(f"import json, sys\n{example}\nprint({told})") == {"score": verdicts.score.tolist()}
 
 
 def test_our_client_beside_another_in_one_process(run: Callable[[str], dict[str, Any]], tiny: Detector) -> None:
