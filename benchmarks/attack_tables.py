@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from detector.imageset import as_floats
 from detector.provenance import provenance
 from detector.sample import sample
@@ -182,12 +182,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from benchmarks.peers.attacks import LIBRARIES, Broken, Counterpart, missing, opened
 from benchmarks.peers.attacks.library import Settings
 from benchmarks.timing import Work, ratio, side_by_side
@@ -237,12 +237,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

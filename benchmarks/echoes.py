@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from benchmarks.serving.children import Child, module
 from benchmarks.serving.contenders import Load, Turn, echo
 from benchmarks.serving.echo import KINDS
@@ -84,12 +84,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

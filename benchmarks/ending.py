@@ -1,11 +1,20 @@
 """How every benchmark ends: its figures as JSON, for who asked for them, and its table for people."""
 
 import json
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from detector.files import write_bytes
+
+
+def run(
+    options: Namespace, measure: Callable[[Namespace], dict[str, Any]], table: Callable[[dict[str, Any]], str]
+) -> int:
+    """Measures, prints, and writes to `options.out`: the whole of a benchmark that has no more to say."""
+    found = measure(options)
+    return finish(found, table(found), options.out)
 
 
 def finish(found: Mapping[str, Any], text: str, out: Path | None) -> int:

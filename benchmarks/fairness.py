@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from benchmarks.served import SERVE, loaded, outcome, served
 from detector.provenance import provenance
 
@@ -105,12 +105,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

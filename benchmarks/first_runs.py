@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from detector.bundle import Bundle
 from detector.ensemble import Ensemble
 from detector.provenance import provenance
@@ -71,8 +71,8 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Measures, prints, writes."""
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.first_runs",
         description=__doc__,
@@ -82,10 +82,8 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--bundle", type=Path, default=shipped_bundle(), help="(default: the one that comes with ledgate)")
     add("--repeats", type=int, default=9, metavar="N", help="rounds (default: 9)")
     add("--out", type=Path, metavar="FILE", help="write everything as JSON")
-    options = parser.parse_args(words)
-    found = measure(options)
-    return finish(found, table(found), options.out)
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

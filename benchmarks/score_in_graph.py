@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from benchmarks.timing import side_by_side
 from benchmarks.ways import merged
 from detector.bundle import Bundle
@@ -40,24 +40,35 @@ SURER: Final = 10.0
 _SCORE: Final = "score"
 
 
-def with_score(bundle: Bundle, factor: float = 1.0) -> bytes:
-    """The merged graph, whose only output is log diversity (N,), float32, of the logits times a factor."""
+def with_logits(bundle: Bundle) -> onnx.ModelProto:
+    """The merged graph, whose only output is all logits (N, K, L)."""
     model = onnx.load_from_string(merged([bytes(member) for member in bundle.members], bundle.input.name))
     graph = model.graph
-    logits = [output.name for output in graph.output]
+    names = [output.name for output in graph.output]
     del graph.output[:]
-    ones = np.ones(1, np.int64)
+    graph.initializer.append(numpy_helper.from_array(np.ones(1, np.int64), "member_axis"))
+    graph.node.extend([
+        *(helper.make_node("Unsqueeze", [name, "member_axis"], [f"own{k}"]) for k, name in enumerate(names)),
+        helper.make_node("Concat", [f"own{k}" for k in range(len(names))], ["logits"], axis=1),
+    ])  # fmt: skip
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, None, None]))
+    return model
+
+
+def with_score(bundle: Bundle, factor: float = 1.0) -> onnx.ModelProto:
+    """The same, whose only output is log diversity (N,), float32, of the logits times a factor."""
+    model = with_logits(bundle)
+    graph = model.graph
+    del graph.output[:]
     constants: dict[str, NDArray[Any]] = {
-        "one": ones, "member_axis": ones, "label_axis": 2 * ones, "on_off": np.array([0, 1], np.float32),
+        "label_axis": np.array([2], np.int64), "on_off": np.array([0, 1], np.float32),
         "classes": np.array(bundle.class_count, np.int64), "unit": np.ones(1, np.float32),
         "factor": np.array([factor], np.float32),
     }  # fmt: skip
     for name, value in constants.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        graph.initializer.append(numpy_helper.from_array(value, name))
     node = helper.make_node
     graph.node.extend([
-        *(node("Unsqueeze", [each, "member_axis"], [f"own{k}"]) for k, each in enumerate(logits)),
-        node("Concat", [f"own{k}" for k in range(len(logits))], ["logits"], axis=1),
         node("Mul", ["logits", "factor"], ["scaled"]),
         node("Softmax", ["scaled"], ["probabilities"], axis=2),
         node("ReduceSum", ["probabilities", "member_axis"], ["sum"], keepdims=1),
@@ -76,7 +87,7 @@ def with_score(bundle: Bundle, factor: float = 1.0) -> bytes:
         node("Log", ["diversity"], [_SCORE]),
     ])  # fmt: skip
     graph.output.append(helper.make_tensor_value_info(_SCORE, TensorProto.FLOAT, [None]))
-    return model.SerializeToString()
+    return model
 
 
 def shifts(found: NDArray[np.float32], expected: NDArray[np.float64]) -> dict[str, float]:
@@ -95,7 +106,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Times both, and compares their scores."""
     bundle = Bundle.open(options.bundle)
     sessions = Sessions(device=Device(provider=CPU), precision=Precision.FLOAT32, threads=1, tuning=Tuning())
-    graph, surer, plain = sessions.open([with_score(bundle), with_score(bundle, SURER), merged_logits(bundle)])
+    models = [with_score(bundle), with_score(bundle, SURER), with_logits(bundle)]
+    graph, surer, plain = sessions.open([model.SerializeToString() for model in models])
     members = Ensemble(bundle.members, device="cpu", threads=1)
     clean, attacked = shipped_images()
     images = as_floats(np.concatenate([clean.images, *(one.images for one in attacked.values())]))
@@ -121,20 +133,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         },
         "provenance": provenance("onnxruntime-gpu", "onnxruntime"),
     }
-
-
-def merged_logits(bundle: Bundle) -> bytes:
-    """The merged graph, whose only output is all logits (N, K, L)."""
-    model = onnx.load_from_string(merged([bytes(member) for member in bundle.members], bundle.input.name))
-    names = [output.name for output in model.graph.output]
-    del model.graph.output[:]
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.int64), "member_axis"))
-    model.graph.node.extend(
-        helper.make_node("Unsqueeze", [name, "member_axis"], [f"own{k}"]) for k, name in enumerate(names)
-    )
-    model.graph.node.append(helper.make_node("Concat", [f"own{k}" for k in range(len(names))], ["logits"], axis=1))
-    model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, None, None]))
-    return model.SerializeToString()
 
 
 def table(found: dict[str, Any]) -> str:
@@ -170,12 +168,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import compose
 
-from benchmarks.ending import finish
+from benchmarks.ending import run
 from benchmarks.timing import side_by_side
 from detector.bundle import Bundle
 from detector.device import CPU, CUDA, Device
@@ -193,12 +193,5 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def main() -> int:
-    """Measures, prints, writes."""
-    options = parse()
-    found = measure(options)
-    return finish(found, table(found), options.out)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parse(), measure, table))

@@ -2,7 +2,9 @@
 
 import ctypes
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,18 @@ def make_members(count: int = MEMBERS, **options: Any) -> list[bytes]:
 def make_images(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
     """Uniform noise: (N, C, H, W) float32."""
     return np.random.default_rng(seed).random((count, *shape), dtype=np.float32)
+
+
+def at_once(call: Callable[[Any], Any], inputs: Sequence[Any], times: int) -> Iterator[list[Any]]:
+    """So many answers to each input in turn, from callers who all begin at the same moment, one for each input."""
+    barrier = threading.Barrier(len(inputs))
+
+    def caller(given: Any) -> list[Any]:
+        barrier.wait(60)
+        return [call(given) for _ in range(times)]
+
+    with ThreadPoolExecutor(len(inputs)) as callers:
+        yield from callers.map(caller, inputs)
 
 
 @pytest.fixture

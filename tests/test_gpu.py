@@ -8,10 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +22,7 @@ from detector.imageset import ImageSet
 from detector.targets import TargetFpr
 from detector.tuning import Tuning
 from serving.client import Client
-from tests.conftest import has_tensorrt, make_images, make_members
+from tests.conftest import at_once, has_tensorrt, make_images, make_members
 
 pytestmark = pytest.mark.gpu
 needs_tensorrt = pytest.mark.skipif(not has_tensorrt(), reason="needs the libraries of TensorRT")
@@ -78,17 +75,10 @@ def agree_at_once(ensemble: Ensemble) -> None:
     """Callers of several sizes at once get what the CPU gives."""
     cpu = Ensemble(make_members(), device="cpu")
     inputs = [make_images(count, seed=count) for count in SIZES]
-    barrier = threading.Barrier(len(inputs))
-
-    def call(images: Any) -> list[Any]:
-        barrier.wait(60)
-        return [ensemble.logits(images) for _ in range(20)]
-
-    with ThreadPoolExecutor(len(inputs)) as callers:
-        for images, answers in zip(inputs, callers.map(call, inputs), strict=True):
-            expected = cpu.logits(images)
-            for found in answers:
-                np.testing.assert_allclose(found, expected, atol=1e-4)
+    for images, answers in zip(inputs, at_once(ensemble.logits, inputs, 20), strict=True):
+        expected = cpu.logits(images)
+        for found in answers:
+            np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_cuda_graphs_replay_what_is_asked_now() -> None:

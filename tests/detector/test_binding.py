@@ -14,7 +14,7 @@ from detector.device import CPU, Device
 from detector.ensemble import Ensemble
 from detector.errors import DeviceError
 from detector.tuning import Tuning
-from tests.conftest import CLASSES, make_images, make_members
+from tests.conftest import CLASSES, at_once, make_images, make_members
 
 HERE = Device(provider=CPU)
 SIZES = [1, 2, 3, 4, 5, 31, 32, 33, 70]
@@ -58,16 +58,9 @@ def test_callers_at_once_have_their_own_logits() -> None:
     one = session()
     bound = Bound(one, HERE, graphs=False)
     inputs = [make_images(count, seed=count) for count in (1, 3, 4, 32, 40)]
-    barrier = threading.Barrier(len(inputs))
-
-    def call(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        barrier.wait(30)
-        return [bound(images) for _ in range(50)]
-
-    with ThreadPoolExecutor(len(inputs)) as callers:
-        for images, answers in zip(inputs, callers.map(call, inputs), strict=True):
-            expected = plain(one, images)
-            assert all((answer == expected).all() for answer in answers)
+    for images, answers in zip(inputs, at_once(bound, inputs, 50), strict=True):
+        expected = plain(one, images)
+        assert all((answer == expected).all() for answer in answers)
 
 
 class Recorded:

@@ -1,8 +1,6 @@
 """The members on several threads: the same logits, to the bit, as each member gives by itself."""
 
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.ensemble import Ensemble
-from tests.conftest import make_images, make_members
+from tests.conftest import at_once, make_images, make_members
 
 THREADS = 4
 
@@ -65,15 +63,8 @@ def test_several_callers_at_once_have_their_own_logits(divides: list[int]) -> No
     ensemble = Ensemble(members, device="cpu", threads=THREADS)
     inputs = [make_images(count, seed=count) for count in (1, 5, 8, 12, 20)]
     expected = [one_by_one(members, images) for images in inputs]
-    barrier = threading.Barrier(len(inputs))
-
-    def call(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        barrier.wait()
-        return [ensemble.logits(images) for _ in range(20)]
-
-    with ThreadPoolExecutor(len(inputs)) as callers:
-        for answers, alone in zip(callers.map(call, inputs), expected, strict=True):
-            assert all((answer == alone).all() for answer in answers)
+    for answers, alone in zip(at_once(ensemble.logits, inputs, 20), expected, strict=True):
+        assert all((answer == alone).all() for answer in answers)
     assert len(divides) > 0
 
 

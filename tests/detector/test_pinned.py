@@ -5,7 +5,6 @@ The driver is a twin that hands out ordinary memory; with CUDA's own see `tests/
 
 import ctypes
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from detector.ensemble import Ensemble
 from detector.errors import DeviceError
 from detector.pinned import Pinned
 from detector.tuning import Tuning
-from tests.conftest import make_images, make_members
+from tests.conftest import at_once, make_images, make_members
 
 HERE = Device(provider=CPU)
 SIZES = [1, 2, 3, 4, 5, 9]
@@ -152,16 +151,9 @@ def test_callers_at_once_have_their_own_logits() -> None:
     plain, ensemble = Ensemble(members, device="cpu"), Ensemble(members, device="cpu")
     ensemble._pinned = Pinned(HERE, 4, Driver())
     inputs = [make_images(count, seed=count) for count in SIZES]
-    barrier = threading.Barrier(len(inputs))
-
-    def call(images: Any) -> list[Any]:
-        barrier.wait(30)
-        return [ensemble.logits(images) for _ in range(50)]
-
-    with ThreadPoolExecutor(len(inputs)) as callers:
-        for images, answers in zip(inputs, callers.map(call, inputs), strict=True):
-            expected = plain.logits(images)
-            assert all((answer == expected).all() for answer in answers)
+    for images, answers in zip(inputs, at_once(ensemble.logits, inputs, 50), strict=True):
+        expected = plain.logits(images)
+        assert all((answer == expected).all() for answer in answers)
 
 
 def test_pinned_memory_without_a_gpu_is_refused() -> None:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from benchmarks import first_runs
+from benchmarks.ending import run
 from benchmarks.firstcome import FirstCome
 from benchmarks.memory import flatness, resident_mib
 from benchmarks.score_in_graph import with_score
@@ -144,14 +145,16 @@ def test_the_score_in_the_graph_is_log_diversity(folder: Path) -> None:
     images = np.random.default_rng(0).random((20, *bundle.input.shape), dtype=np.float32)
     logits = Ensemble(bundle.members, device="cpu").logits(images).astype(np.float64)
     for factor in (1.0, 2.0):
-        session = onnxruntime.InferenceSession(with_score(bundle, factor), providers=["CPUExecutionProvider"])
+        graph = with_score(bundle, factor).SerializeToString()
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {bundle.input.name: images})
         np.testing.assert_allclose(found, log_diversity(factor * logits), rtol=1e-4, atol=1e-4)
 
 
 def test_first_runs(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "first.json"
-    assert first_runs.main(["--bundle", str(folder / "tiny"), "--repeats", "1", "--out", str(out)]) == 0
+    options = first_runs.parse(["--bundle", str(folder / "tiny"), "--repeats", "1", "--out", str(out)])
+    assert run(options, first_runs.measure, first_runs.table) == 0
     rows = json.loads(out.read_text())["ms"]
     assert list(rows)[:2] == ["1, nothing before", "1, after 1 and 32"]
     assert all(row["later"] > 0 and row["first"] > 0 for row in rows.values())
